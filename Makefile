@@ -1,0 +1,48 @@
+# The index of commands. Each one installs what it needs into .venv first, also on a fresh checkout.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install demo serve test lint format bench lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## make .venv with the tested versions of everything, and .venv/bin/placewright
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: install ## place the example graph and print placement, stages and gap
+	$(BIN)/placewright solve examples/demo.json --time-limit 20
+
+serve: install ## the HTTP service on 127.0.0.1:8000
+	$(BIN)/placewright serve
+
+test: install ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: install ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## quality and speed over the public workloads
+	$(BIN)/python -m benchmarks.run
+
+lock: install ## compile requirements.lock again: hashes, no addresses
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --extra service --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
+
+clean: ## remove what the other commands made
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache
