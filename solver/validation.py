@@ -1,0 +1,330 @@
+"""Before: what is wrong with an instance, all of it at once.
+
+Each fault is an :class:`~solver.errors.Issue` with a stable code, the path into the native document and a hint.
+A valid instance may still be infeasible (an operator no device can run, say): that is an answer, not a fault.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from solver.errors import Issue, Path
+from solver.instance import (
+    Cluster,
+    Constraints,
+    Edge,
+    Graph,
+    Instance,
+    Interconnect,
+    InterconnectModel,
+    Link,
+    Objective,
+    SolverOptions,
+)
+
+MAX_TIME_MS = 1e15
+"""Times above this (30,000 years) are taken for a mistake in the unit."""
+MAX_BYTES = 2**53
+"""Largest size that every JSON reader holds exactly."""
+MAX_RATE = 1e18
+MAX_DEVICES = 65_536
+MAX_ID_LENGTH = 1_024
+MAX_TIME_LIMIT_S = 30 * 86_400.0
+MAX_CYCLES_NAMED = 20
+MAX_IDS_NAMED = 8
+
+
+def validate(instance: Instance) -> tuple[Issue, ...]:
+    """Every fault of the instance, in the order of the document."""
+    return tuple(
+        [
+            *_check_graph(instance.graph),
+            *_check_cluster(instance.cluster),
+            *_check_references(instance),
+            *_check_transfer_times(instance),
+            *_check_objective(instance.objective),
+            *_check_constraints(instance.constraints),
+        ]
+    )
+
+
+def validate_options(options: SolverOptions) -> tuple[Issue, ...]:
+    """Every fault of the solver options."""
+    path: Path = ("solver",)
+    issues = [
+        *_check_number(options.time_limit_s, (*path, "time_limit_s"), high=MAX_TIME_LIMIT_S, positive=True),
+        *_check_number(options.relative_gap, (*path, "relative_gap"), high=1.0),
+        *_check_number(options.seed, (*path, "seed"), high=2**31 - 1, whole=True),
+    ]
+    if options.workers is not None:
+        issues += _check_number(options.workers, (*path, "workers"), high=1024, whole=True, positive=True)
+    return tuple(issues)
+
+
+def _check_number(
+    value: object, path: Path, *, high: float, whole: bool = False, positive: bool = False
+) -> Iterator[Issue]:
+    """A finite, non-negative (or positive) number up to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        yield Issue("wrong_type", f"expected a number, found {type(value).__name__}", path, "give a plain JSON number")
+    elif not math.isfinite(value):
+        yield Issue("not_finite", f"{value} is not a finite number", path, "give a finite number")
+    elif value < 0 or (positive and value == 0):
+        least = "greater than 0" if positive else "0 or more"
+        yield Issue("out_of_range", f"{value} is out of range", path, f"give a number that is {least}")
+    elif value > high:
+        yield Issue("out_of_range", f"{value:g} is out of range", path, f"give at most {high:g}; check the unit")
+    elif whole and value != int(value):
+        yield Issue("not_whole", f"{value} is not a whole number", path, "round to a whole number")
+
+
+def _check_text(value: object, path: Path) -> Iterator[Issue]:
+    if not isinstance(value, str):
+        yield Issue("wrong_type", f"expected text, found {type(value).__name__}", path, "give a JSON string")
+    elif not value:
+        yield Issue("empty_id", "an id must not be empty", path, "give it a name")
+    elif len(value) > MAX_ID_LENGTH:
+        yield Issue("id_too_long", f"an id of {len(value)} characters", path, f"use at most {MAX_ID_LENGTH} characters")
+    elif any("\ud800" <= character <= "\udfff" for character in value):
+        yield Issue("invalid_text", "an id holds half of a surrogate pair", path, "send well-formed Unicode text")
+
+
+def _check_graph(graph: Graph) -> Iterator[Issue]:
+    operators: Path = ("graph", "operators")
+    if not graph.operators:
+        yield Issue("empty_graph", "the graph has no operators", operators, "give at least one operator")
+    first_index: dict[str, int] = {}
+    for index, operator in enumerate(graph.operators):
+        path = (*operators, index)
+        yield from _check_text(operator.id, (*path, "id"))
+        if operator.id in first_index:
+            yield Issue(
+                "duplicate_operator_id",
+                f"operator id {operator.id!r} is already used by operator {first_index[operator.id]}",
+                (*path, "id"),
+                "give every operator an id of its own",
+            )
+        first_index.setdefault(operator.id, index)
+        for kind, time in operator.compute_time_ms.items():
+            yield from _check_number(time, (*path, "compute_time_ms", kind), high=MAX_TIME_MS)
+        yield from _check_number(operator.memory_bytes, (*path, "memory_bytes"), high=MAX_BYTES, whole=True)
+        if operator.colocation_group is not None:
+            yield from _check_text(operator.colocation_group, (*path, "colocation_group"))
+    yield from _check_edges(graph.edges, first_index)
+    yield from _check_cycles(graph.edges, first_index)
+
+
+def _check_edges(edges: tuple[Edge, ...], operators: Mapping[str, int]) -> Iterator[Issue]:
+    first_of_tensor: dict[tuple[str, str | None], tuple[int, Edge]] = {}
+    for index, edge in enumerate(edges):
+        path: Path = ("graph", "edges", index)
+        for end, name in (("source", edge.source), ("target", edge.target)):
+            if name not in operators:
+                yield Issue(
+                    "unknown_operator",
+                    f"there is no operator {name!r}",
+                    (*path, end),
+                    "name an operator of graph.operators",
+                )
+        if edge.source == edge.target:
+            yield Issue(
+                "self_loop",
+                f"operator {edge.source!r} depends on itself",
+                path,
+                "remove the edge; unroll loops into separate operators",
+            )
+        yield from _check_number(edge.bytes, (*path, "bytes"), high=MAX_BYTES, whole=True)
+        if edge.transfer_time_ms is not None:
+            yield from _check_number(edge.transfer_time_ms, (*path, "transfer_time_ms"), high=MAX_TIME_MS)
+        first_index, first = first_of_tensor.setdefault((edge.source, edge.tensor), (index, edge))
+        for code, what, mine, its in (
+            ("tensor_bytes_mismatch", "bytes", edge.bytes, first.bytes),
+            ("tensor_transfer_time_mismatch", "transfer_time_ms", edge.transfer_time_ms, first.transfer_time_ms),
+        ):
+            if mine != its and not (_is_nan(mine) or _is_nan(its)):
+                yield Issue(
+                    code,
+                    f"edge {index} carries the same tensor of {edge.source!r} as edge {first_index}, "
+                    f"but its {what} is {mine}, not {its}",
+                    (*path, what),
+                    "give all edges of one tensor the same size, or name different tensors",
+                )
+
+
+def _is_nan(value: float | None) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _check_cycles(edges: tuple[Edge, ...], operators: Mapping[str, int]) -> Iterator[Issue]:
+    predecessors: dict[str, set[str]] = {name: set() for name in operators}
+    for edge in edges:
+        if edge.source in operators and edge.target in operators and edge.source != edge.target:
+            predecessors[edge.target].add(edge.source)
+    for _ in range(MAX_CYCLES_NAMED):
+        try:
+            TopologicalSorter(predecessors).prepare()
+        except CycleError as error:
+            cycle: list[str] = error.args[1]
+        else:
+            return
+        # The cycle's operators are taken out, so that the next round finds another one.
+        members = set(cycle)
+        shown = " → ".join([*cycle[:MAX_IDS_NAMED], "…"] if len(cycle) > MAX_IDS_NAMED + 1 else cycle)
+        yield Issue(
+            "cycle",
+            f"the graph has a cycle of {len(members)} operators: {shown}",
+            ("graph", "edges"),
+            "remove one of the edges between these operators; unroll loops into separate operators",
+        )
+        predecessors = {name: sources - members for name, sources in predecessors.items() if name not in members}
+
+
+def _check_cluster(cluster: Cluster) -> Iterator[Issue]:
+    devices: Path = ("cluster", "devices")
+    seen: set[str] = set()
+    num_devices = 0
+    for index, spec in enumerate(cluster.devices):
+        path = (*devices, index)
+        yield from _check_text(spec.id, (*path, "id"))
+        yield from _check_text(spec.kind, (*path, "kind"))
+        num_names = 1
+        if spec.count is not None:
+            faults = list(_check_number(spec.count, (*path, "count"), high=MAX_DEVICES, whole=True))
+            yield from faults
+            num_names = 0 if faults else spec.count
+        num_devices += num_names
+        if num_devices <= MAX_DEVICES:
+            names = {spec.id, *(spec.names if num_names else ())}
+            for name in sorted(names & seen):
+                yield Issue(
+                    "duplicate_device_id",
+                    f"device id {name!r} is already used",
+                    (*path, "id"),
+                    "give every device an id of its own; mind that count names devices id:0, id:1, …",
+                )
+            seen |= names
+        for field, value, high in (
+            ("memory_bytes", spec.memory_bytes, MAX_BYTES),
+            ("cost_per_hour", spec.cost_per_hour, MAX_RATE),
+            ("host_latency_ms", spec.host_latency_ms, MAX_TIME_MS),
+        ):
+            if value is not None:
+                yield from _check_number(value, (*path, field), high=high, whole=field == "memory_bytes")
+        yield from _check_bandwidth(spec.host_bandwidth_bytes_per_s, path, "host_bandwidth_bytes_per_s")
+    if num_devices == 0:
+        yield Issue("no_devices", "the cluster has no devices", devices, "give at least one device")
+    if num_devices > MAX_DEVICES:
+        yield Issue("too_many_devices", f"the cluster has {num_devices} devices", devices, f"at most {MAX_DEVICES}")
+    yield from _check_interconnect(cluster.interconnect)
+
+
+def _check_bandwidth(value: float | None, path: Path, field: str) -> Iterator[Issue]:
+    if value is not None:
+        yield from _check_number(value, (*path, field), high=MAX_RATE, positive=True)
+
+
+def _check_interconnect(interconnect: Interconnect) -> Iterator[Issue]:
+    path: Path = ("cluster", "interconnect")
+    yield from _check_bandwidth(interconnect.host_bandwidth_bytes_per_s, path, "host_bandwidth_bytes_per_s")
+    yield from _check_number(interconnect.host_latency_ms, (*path, "host_latency_ms"), high=MAX_TIME_MS)
+    links: list[tuple[Path, Link]] = []
+    if interconnect.default is not None:
+        links.append(((*path, "default"), interconnect.default))
+    links += [((*path, "groups", index), group.link) for index, group in enumerate(interconnect.groups)]
+    links += [((*path, "pairs", index), pair.link) for index, pair in enumerate(interconnect.pairs)]
+    for where, link in links:
+        yield from _check_bandwidth(link.bandwidth_bytes_per_s, where, "bandwidth_bytes_per_s")
+        yield from _check_number(link.latency_ms, (*where, "latency_ms"), high=MAX_TIME_MS)
+    for index, pair in enumerate(interconnect.pairs):
+        if pair.a == pair.b:
+            yield Issue(
+                "self_link",
+                f"device {pair.a!r} is linked to itself",
+                (*path, "pairs", index),
+                "name two different devices",
+            )
+
+
+def _check_references(instance: Instance) -> Iterator[Issue]:
+    """Devices and operators that are named but do not exist."""
+    cluster = instance.cluster
+    if sum(spec.count or 1 for spec in cluster.devices if isinstance(spec.count or 1, int)) > MAX_DEVICES:
+        return
+    known_devices = cluster.resolve()
+    known_operators = {operator.id for operator in instance.graph.operators}
+
+    def check_device(name: str, path: Path) -> Iterator[Issue]:
+        if name not in known_devices:
+            hint = "name a device of cluster.devices, with its index or without"
+            yield Issue("unknown_device", f"there is no device {name!r}", path, hint)
+
+    def check_operator(name: str, path: Path) -> Iterator[Issue]:
+        if name not in known_operators:
+            hint = "name an operator of graph.operators"
+            yield Issue("unknown_operator", f"there is no operator {name!r}", path, hint)
+
+    for index, operator in enumerate(instance.graph.operators):
+        for position, name in enumerate(operator.allowed_devices or ()):
+            yield from check_device(name, ("graph", "operators", index, "allowed_devices", position))
+    for index, group in enumerate(cluster.interconnect.groups):
+        for position, name in enumerate(group.devices):
+            yield from check_device(name, ("cluster", "interconnect", "groups", index, "devices", position))
+    for index, pair in enumerate(cluster.interconnect.pairs):
+        yield from check_device(pair.a, ("cluster", "interconnect", "pairs", index, "a"))
+        yield from check_device(pair.b, ("cluster", "interconnect", "pairs", index, "b"))
+    for operator_id, name in instance.constraints.pinned.items():
+        yield from check_operator(operator_id, ("constraints", "pinned", operator_id))
+        yield from check_device(name, ("constraints", "pinned", operator_id))
+    for index, forbidden in enumerate(instance.constraints.forbidden):
+        yield from check_operator(forbidden.operator, ("constraints", "forbidden", index, "operator"))
+        yield from check_device(forbidden.device, ("constraints", "forbidden", index, "device"))
+
+
+def _check_transfer_times(instance: Instance) -> Iterator[Issue]:
+    """Over ``host``, an edge with bytes and no time of its own needs a bandwidth on every device that pays."""
+    interconnect = instance.cluster.interconnect
+    if interconnect.model is not InterconnectModel.HOST or interconnect.host_bandwidth_bytes_per_s is not None:
+        return
+    needing = (index for index, edge in enumerate(instance.graph.edges) if edge.transfer_time_ms is None and edge.bytes)
+    edge_index = next(needing, None)
+    if edge_index is None:
+        return
+    for index, spec in enumerate(instance.cluster.devices):
+        if not spec.is_host and spec.count != 0 and spec.host_bandwidth_bytes_per_s is None:
+            yield Issue(
+                "missing_bandwidth",
+                f"edge {edge_index} has bytes but no transfer_time_ms, and device {spec.id!r} has no host bandwidth",
+                ("cluster", "devices", index, "host_bandwidth_bytes_per_s"),
+                "give cluster.interconnect.host_bandwidth_bytes_per_s, or transfer_time_ms on every edge",
+            )
+
+
+def _check_objective(objective: Objective) -> Iterator[Issue]:
+    yield from _check_number(
+        objective.blocks_per_device, ("objective", "blocks_per_device"), high=1_000_000, whole=True, positive=True
+    )
+
+
+def _check_constraints(constraints: Constraints) -> Iterator[Issue]:
+    limits: Iterable[tuple[str, float | None, float, bool]] = (
+        ("max_period_ms", constraints.max_period_ms, MAX_TIME_MS, False),
+        ("min_throughput_per_s", constraints.min_throughput_per_s, MAX_RATE, False),
+        ("max_latency_ms", constraints.max_latency_ms, MAX_TIME_MS, False),
+        ("max_devices", constraints.max_devices, MAX_DEVICES, True),
+        ("max_cost_per_hour", constraints.max_cost_per_hour, MAX_RATE, False),
+        ("max_moved_operators", constraints.max_moved_operators, MAX_BYTES, True),
+        ("max_moved_bytes", constraints.max_moved_bytes, MAX_BYTES, True),
+    )
+    for field, value, high, whole in limits:
+        if value is not None:
+            yield from _check_number(value, ("constraints", field), high=high, whole=whole)
+    for field in ("max_moved_operators", "max_moved_bytes"):
+        if getattr(constraints, field) is not None and constraints.previous_placement is None:
+            yield Issue(
+                "missing_previous_placement",
+                f"{field} limits moves, but there is no placement to move from",
+                ("constraints", field),
+                "give constraints.previous_placement, or drop the limit",
+            )
