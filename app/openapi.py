@@ -1,0 +1,118 @@
+"""What /openapi.json and /docs say beyond what FastAPI finds out by itself. Both work without a network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from app.schemas import Placement, Problem
+from solver.formats.native import RequestDocument
+
+STATIC = Path(__file__).parent / "static"
+_REF = "#/components/schemas/{model}"
+
+_EXAMPLES = {
+    "tiny": "Two operators, two GPUs and a host",
+    "transformer": "A decoder of twelve blocks on four GPUs of 8 GB",
+}
+
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=N`: wait N seconds for the result. `respond-async`: do not wait (RFC 7240).",
+    "schema": {"type": "string"},
+    "examples": {"wait": {"value": "wait=30"}, "async": {"value": "respond-async"}},
+}
+_RETRY_AFTER = {"description": "When to ask again, in seconds.", "schema": {"type": "integer"}}
+_APPLIED = {"description": "The preferences that were followed.", "schema": {"type": "string"}}
+
+FINISHED: dict[str, Any] = {
+    "model": Placement,
+    "description": "The finished placement. Its `state` may be `failed`; `error` then says why.",
+    "headers": {"Preference-Applied": _APPLIED},
+}
+ACCEPTED: dict[str, Any] = {
+    "model": Placement,
+    "description": "The solve goes on; ask at Location.",
+    "headers": {
+        "Location": {"description": "Address of the placement.", "schema": {"type": "string"}},
+        "Retry-After": _RETRY_AFTER,
+        "Preference-Applied": _APPLIED,
+    },
+}
+READ: dict[str, Any] = {
+    "model": Placement,
+    "description": "The placement as it stands.",
+    "headers": {"Retry-After": _RETRY_AFTER, "Preference-Applied": _APPLIED},
+}
+_PROBLEMS = {
+    400: "The body is not JSON, or not valid gzip.",
+    404: "There is no such placement.",
+    413: "The body is too large.",
+    415: "The body is not application/json, or is encoded in an unknown way.",
+    422: "The document breaks rules, all of them listed, or asks for what nothing here can solve.",
+    503: "The job database or the runner is not available.",
+}
+
+
+def document_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` entries of these problems."""
+    content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
+    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
+
+
+def read_example(name: str) -> dict[str, Any]:
+    """The example request document of that name."""
+    document: dict[str, Any] = json.loads((STATIC / "examples" / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "The native request document. `Content-Encoding: gzip` is accepted.",
+    "content": {
+        "application/json": {
+            "schema": {"$ref": _REF.format(model=RequestDocument.__name__)},
+            "examples": {name: {"summary": text, "value": read_example(name)} for name, text in _EXAMPLES.items()},
+        }
+    },
+}
+
+
+def install_documentation(app: FastAPI) -> None:
+    """Serve /docs from the files of this package, and complete /openapi.json."""
+
+    def build() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            schemas = document["components"]["schemas"]
+            for model in (RequestDocument, Problem):
+                schema = model.model_json_schema(ref_template=_REF)
+                schemas.update(schema.pop("$defs", {}))
+                schemas[model.__name__] = schema
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = build  # type: ignore[method-assign]
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/docs", include_in_schema=False)
+    async def show_docs(request: Request) -> HTMLResponse:
+        files = request.url_for("static", path="swagger").path
+        return get_swagger_ui_html(
+            openapi_url=request.url_for("openapi").path,
+            title=f"{app.title} {app.version}",
+            swagger_js_url=f"{files}/swagger-ui-bundle.js",
+            swagger_css_url=f"{files}/swagger-ui.css",
+            swagger_favicon_url=f"{files}/favicon-32x32.png",
+            # Its validator and its "try it out" must not call out either.
+            swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
+        )
