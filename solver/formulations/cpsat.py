@@ -1,0 +1,242 @@
+"""What every CP-SAT formulation shares: integer times whose bound holds for the real ones, and a run one can stop.
+
+Times are multiplied by a power of two, which is exact in binary floating point, and rounded down. A placement is
+thereby never worth more in the model than in reality, so the model's bound, divided by the same power, bounds the real
+optimum. What a placement is really worth is for the verifier to say.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ortools.sat.python import cp_model
+
+from solver.compiled import CompiledInstance
+from solver.instance import Overlap
+
+Assignment = Sequence[tuple[int, int]]
+"""Per item: device class, and number of the device within its class."""
+
+ROUNDING_GAP = 2e-7
+"""Relative error that rounding down may cost; well below what may be called optimal."""
+MAX_PERIOD_BITS = 45
+MAX_MEMORY_SUM = 2**61
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Integer units of time: one unit is 2**-exponent ms. Costs above ``limit_ms`` cannot occur in an answer."""
+
+    exponent: int
+    limit_ms: float
+
+    def down(self, time_ms: float) -> int:
+        """``time_ms`` in units, rounded down."""
+        return math.floor(math.ldexp(min(time_ms, self.limit_ms * 2), self.exponent))
+
+    def up(self, time_ms: float) -> int:
+        """``time_ms`` in units, rounded up."""
+        return math.ceil(math.ldexp(time_ms, self.exponent))
+
+    def ms(self, units: float) -> float:
+        """Units in ms."""
+        return math.ldexp(units, -self.exponent)
+
+
+def choose_scale(compiled: CompiledInstance, limit_ms: float) -> Scale:
+    """Units so fine that rounding a whole device's terms costs at most ``ROUNDING_GAP`` of ``limit_ms``.
+
+    If all costs are whole multiples of a coarser power of two that is chosen, and rounding costs nothing at all.
+    """
+    costs = {float(cost) for cost in compiled.compute_ms.flat if math.isfinite(cost) and 0 < cost <= limit_ms}
+    costs |= {time for tensor in compiled.tensors for time in tensor.time_ms if 0 < time <= limit_ms}
+    num_terms = compiled.num_items + 2 * len(compiled.tensors)
+    period_bits = min(MAX_PERIOD_BITS, math.ceil(math.log2(num_terms / ROUNDING_GAP)))
+    exponent = period_bits - math.frexp(limit_ms)[1]
+    exact = max((_binary_places(cost) for cost in costs), default=0)
+    return Scale(min(exponent, exact), limit_ms)
+
+
+def _binary_places(value: float) -> int:
+    """Smallest e for which value · 2**e is whole."""
+    numerator, denominator = value.as_integer_ratio()
+    if denominator > 1:
+        return denominator.bit_length() - 1
+    return -((numerator & -numerator).bit_length() - 1)
+
+
+def scaled_memory(compiled: CompiledInstance, limit: int) -> tuple[list[int], int]:
+    """Needs of the items and room of a device, in units that cannot overflow.
+
+    The unit is a common divisor where there is one that does. Otherwise both are rounded down, which keeps every
+    feasible placement; the verifier refuses what only the rounding lets through.
+    """
+    needs = [min(need, limit + 1) for need in compiled.memory_bytes]
+    divisor = math.gcd(*compiled.memory_bytes)
+    if divisor > 1 and max(needs, default=0) <= limit:
+        needs, limit = [need // divisor for need in needs], limit // divisor
+    shift = max(0, (sum(needs) + limit).bit_length() - MAX_MEMORY_SUM.bit_length())
+    return [need >> shift for need in needs], limit >> shift
+
+
+def load_rows(
+    compiled: CompiledInstance,
+    class_index: int,
+    scale: Scale,
+    held: Sequence[Any],
+    sent: Sequence[Any],
+    received: Sequence[Any],
+) -> Iterator[tuple[list[Any], list[int], int]]:
+    """``load``: (variables, weights, period part) of each sum that must stay within the period on one device.
+
+    ``held`` has a variable per item; ``sent`` and ``received`` one per tensor.
+    """
+    device_class = compiled.classes[class_index]
+    for part in range(2 if compiled.is_gpipe else 1):
+        passes = (part,) if compiled.is_gpipe else (0, 1)
+        compute = []
+        for item, variable in enumerate(held):
+            cost = float(sum(compiled.compute_ms[item, class_index, p] for p in passes))
+            if math.isfinite(cost) and cost > 0:
+                compute.append((variable, scale.down(cost)))
+        moved = [] if device_class.is_host else [t for t, x in enumerate(compiled.tensors) if x.pass_index in passes]
+        outgoing = [(sent[t], scale.down(compiled.tensors[t].time_ms[class_index])) for t in moved]
+        incoming = [(received[t], scale.down(compiled.tensors[t].time_ms[class_index])) for t in moved]
+        if compiled.overlap is Overlap.NONE:
+            rows = [compute + outgoing + incoming]
+        elif compiled.overlap is Overlap.FULL:
+            rows = [compute, outgoing + incoming]
+        else:
+            rows = [compute, outgoing, incoming]
+        for row in rows:
+            terms = [(variable, weight) for variable, weight in row if weight]
+            if terms:
+                yield [variable for variable, _ in terms], [weight for _, weight in terms], part
+
+
+class Model(ABC):
+    """A CP-SAT model of one compiled instance.
+
+    Args:
+        compiled: the reduced instance.
+        limit_ms: a period that is to be beaten or met; what costs more is left out.
+        bound_ms: a proved lower bound.
+    """
+
+    name: str
+
+    def __init__(self, compiled: CompiledInstance, limit_ms: float, bound_ms: float) -> None:
+        self.compiled = compiled
+        self.scale = choose_scale(compiled, limit_ms)
+        self.model = cp_model.CpModel()
+        self.limit = self.scale.up(limit_ms)
+        self.usable = compiled.allowed & (compiled.compute_ms.sum(axis=2) <= limit_ms)
+        low = min(self.scale.down(bound_ms), self.limit)
+        parts = 2 if compiled.is_gpipe else 1
+        self.period = [self.model.new_int_var(0 if parts > 1 else low, self.limit, "") for _ in range(parts)]
+        if parts > 1:
+            self.model.add_linear_constraint(sum(self.period), low, self.limit)
+        self.model.minimize(sum(self.period))
+        self.build()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Add variables and constraints."""
+
+    @abstractmethod
+    def hint(self, assignment: Assignment) -> None:
+        """Start from a known answer."""
+
+    @abstractmethod
+    def assignment(self, value: Any) -> Assignment:
+        """Per item (class, device of that class), read from a solution."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Limits of one run; ``target_gap`` is relative to the model's own optimum."""
+
+    time_limit_s: float
+    workers: int
+    seed: int
+    target_gap: float = 0.0
+
+
+class Outcome:
+    """How a run ended: ``optimal`` and ``infeasible`` are statements about the *model*, with its rounded times."""
+
+    OPTIMAL = "optimal"
+    INFEASIBLE = "infeasible"
+    STOPPED = "stopped"
+
+
+class _Observer(cp_model.CpSolverSolutionCallback):
+    def __init__(self, model: Model, on_assignment: Callable[[Assignment], None]) -> None:
+        super().__init__()
+        self._model = model
+        self._on_assignment = on_assignment
+
+    def on_solution_callback(self) -> None:
+        self._on_assignment(self._model.assignment(self))
+
+
+def run(
+    model: Model,
+    options: RunOptions,
+    on_assignment: Callable[[Assignment], None],
+    on_bound: Callable[[float], None],
+    stop: threading.Event,
+) -> str:
+    """Solve; report every better assignment and every better bound (in ms) as they come, from solver threads.
+
+    The search runs in a thread of its own, so that signals and ``stop`` are heard while native code runs, and so that a
+    search which overruns its limit can be left behind.
+    """
+    solver = cp_model.CpSolver()
+    parameters = solver.parameters
+    parameters.max_time_in_seconds = max(0.01, options.time_limit_s)
+    parameters.num_workers = options.workers
+    parameters.random_seed = options.seed
+    parameters.relative_gap_limit = options.target_gap
+    parameters.catch_sigint_signal = False
+    solver.best_bound_callback = lambda units: on_bound(model.scale.ms(units))
+    observer = _Observer(model, on_assignment)
+    ended = threading.Event()
+    statuses: list[Any] = []
+    failures: list[BaseException] = []
+
+    def search() -> None:
+        try:
+            statuses.append(solver.solve(model.model, observer))
+        except BaseException as error:  # noqa: BLE001  handed to the caller's thread below
+            failures.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(target=search, name=f"cp-sat {model.name}", daemon=True).start()
+    grace_s = 2.0 + 0.1 * options.time_limit_s
+    waited = 0.0
+    while not ended.wait(0.02):
+        waited += 0.02
+        if stop.is_set() or waited > options.time_limit_s + grace_s:
+            solver.stop_search()
+            ended.wait(grace_s)
+            break
+    if failures:
+        raise failures[0]
+    if not statuses:
+        return Outcome.STOPPED
+    if statuses[0] in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        on_bound(model.scale.ms(solver.best_objective_bound))
+    if statuses[0] == cp_model.OPTIMAL:
+        return Outcome.OPTIMAL
+    if statuses[0] == cp_model.INFEASIBLE:
+        return Outcome.INFEASIBLE
+    if statuses[0] == cp_model.MODEL_INVALID:
+        raise RuntimeError(f"CP-SAT refuses the {model.name} model: {model.model.validate()}")
+    return Outcome.STOPPED
