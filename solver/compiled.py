@@ -180,6 +180,13 @@ class CompiledInstance:
             for operator in self.members[item]
         }
 
+    def assignment_of(self, placement: Placement) -> list[tuple[int, int]] | None:
+        """Each item's (class, number), or ``None`` if the placement splits an item."""
+        where = {name: (k, n) for k, c in enumerate(self.classes) for n, name in enumerate(c.devices)}
+        operators = self.instance.graph.operators
+        homes = [{where[placement[operators[operator].id]] for operator in members} for members in self.members]
+        return None if any(len(home) > 1 for home in homes) else [home.pop() for home in homes]
+
 
 def compile_instance(instance: Instance) -> CompiledInstance:
     """Arrays for a valid throughput instance over the ``host`` interconnect, one item per operator."""

@@ -13,8 +13,8 @@ from solver.compiled import CompiledInstance
 from solver.instance import Partition
 
 
-def reduce_instance(compiled: CompiledInstance) -> CompiledInstance:
-    """Merge all operators that have to share a device under the instance's partition rule.
+def reduce_instance(compiled: CompiledInstance, partition: Partition) -> CompiledInstance:
+    """Merge all operators that have to share a device under ``partition``.
 
     * Colocation groups, by definition.
     * ``acyclic``: items on a common cycle of forward edges. Around the cycle device numbers may never fall, so they
@@ -28,9 +28,9 @@ def reduce_instance(compiled: CompiledInstance) -> CompiledInstance:
         name = operators[compiled.members[item][0]].colocation_group
         groups[("alone", item) if name is None else ("group", name)].append(item)
     reduced = compiled.merge(list(groups.values()))
-    if compiled.partition is Partition.ACYCLIC:
+    if partition is Partition.ACYCLIC:
         return reduced.merge(strong_components(reduced.num_items, reduced.item_edges))
-    if compiled.partition is Partition.CONVEX:
+    if partition is Partition.CONVEX:
         return _close_under_paths(reduced)
     return reduced
 

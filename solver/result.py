@@ -79,7 +79,10 @@ class InfeasibilityReason:
 
 @dataclass(frozen=True, slots=True)
 class SolverReport:
-    """Who produced the answer, for replaying it."""
+    """Who produced the answer, for replaying it.
+
+    ``distrusted`` names methods whose bound a verified placement contradicted; none of their claims is used.
+    """
 
     methods: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class SolverReport:
     workers: int = 1
     found_by: str | None = None
     proved_by: str | None = None
+    distrusted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from ortools.sat.python import cp_model
@@ -129,6 +130,8 @@ class Model(ABC):
     """
 
     name: str
+    presolve: bool = False
+    """Whether CP-SAT's presolve earns its risk on this model."""
 
     def __init__(self, compiled: CompiledInstance, limit_ms: float, bound_ms: float) -> None:
         self.compiled = compiled
@@ -159,15 +162,16 @@ class Model(ABC):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Limits of one run; ``target_gap`` is relative to the model's own optimum."""
+    """Limits of one run; ``presolve`` lets CP-SAT rewrite the model first (docs/decisions tells when it may)."""
 
     time_limit_s: float
     workers: int
     seed: int
-    target_gap: float = 0.0
+    relative_gap: float = 0.0
+    presolve: bool = True
 
 
-class Outcome:
+class Outcome(StrEnum):
     """How a run ended: ``optimal`` and ``infeasible`` are statements about the *model*, with its rounded times."""
 
     OPTIMAL = "optimal"
@@ -191,7 +195,7 @@ def run(
     on_assignment: Callable[[Assignment], None],
     on_bound: Callable[[float], None],
     stop: threading.Event,
-) -> str:
+) -> Outcome:
     """Solve; report every better assignment and every better bound (in ms) as they come, from solver threads.
 
     The search runs in a thread of its own, so that signals and ``stop`` are heard while native code runs, and so that a
@@ -202,7 +206,10 @@ def run(
     parameters.max_time_in_seconds = max(0.01, options.time_limit_s)
     parameters.num_workers = options.workers
     parameters.random_seed = options.seed
-    parameters.relative_gap_limit = options.target_gap
+    parameters.relative_gap_limit = options.relative_gap
+    parameters.cp_model_presolve = options.presolve
+    # This step of presolve cuts off optimal answers (or-tools 9.15, issue 5293).
+    parameters.presolve_inclusion_work_limit = 0
     parameters.catch_sigint_signal = False
     solver.best_bound_callback = lambda units: on_bound(model.scale.ms(units))
     observer = _Observer(model, on_assignment)

@@ -47,6 +47,7 @@ class AssignmentModel(Model):
     """The formulation of the module, built for one compiled and reduced instance."""
 
     name = "assignment"
+    presolve = True
 
     def build(self) -> None:
         """Add variables and constraints."""

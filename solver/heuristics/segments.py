@@ -1,0 +1,342 @@
+"""Near-optimal acyclic pipelines: cut a topological order into segments, one per device, best possible for that order.
+
+Any way to cut a topological order into consecutive segments is an acyclic partition. For one order a dynamic program
+finds the best cut: its state is how many items are placed and how many devices of each class are used, its value the
+largest load so far. Segments grow item by item, so that loads are kept up to date rather than computed anew.
+Several orders are tried; the loads are those of ``1f1b``, also where the schedule is ``gpipe`` (the verifier tells what
+such an answer is worth there).
+
+Source: own; for a path graph this is the classical chain partitioning problem.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from solver.compiled import CompiledInstance, Floats, Ints
+from solver.instance import Overlap
+
+MAX_STATES = 4096
+"""Largest number of used-device counts the program keeps per prefix; beyond it small classes are left aside."""
+MAX_STEPS = 2e9
+"""Rough limit on the work for one order."""
+NUM_RANDOM_ORDERS = 12
+
+Assignment = list[tuple[int, int]]
+_OVERLAPS = {Overlap.NONE: 0, Overlap.FULL: 1, Overlap.DUPLEX: 2}
+
+
+def place_segments(
+    compiled: CompiledInstance, *, bound_ms: float, seed: int, expired: Callable[[], bool]
+) -> Iterator[Assignment]:
+    """Assignments in the order found, each better than those before it (by the ``1f1b`` load).
+
+    Args:
+        compiled: reduced for the acyclic partition.
+        bound_ms: a lower bound of the period; the first limit tried is somewhat above it.
+        seed: of the random orders.
+        expired: asked between orders.
+    """
+    table = _Table(compiled)
+    if table.num_states == 0 or table.steps() > MAX_STEPS:
+        return
+    best = math.inf
+    for order in topological_orders(compiled, seed):
+        if expired():
+            return
+        # With a limit, segments end early; it is raised until the order has an answer.
+        limit = best if math.isfinite(best) else max(bound_ms * 1.25, 1e-9)
+        ceiling = best if math.isfinite(best) else table.worst
+        while True:
+            value, assignment = table.cut(order, limit)
+            if assignment is not None or limit >= ceiling:
+                break
+            limit = min(limit * 1.6, ceiling)
+        if assignment is not None and value < best:
+            best = value
+            yield assignment
+
+
+class _Table:
+    """The instance as flat arrays for the compiled loop."""
+
+    def __init__(self, compiled: CompiledInstance) -> None:
+        self.compiled = compiled
+        num_items, num_classes = compiled.num_items, len(compiled.classes)
+        self.compute: Floats = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
+        self.memory = np.array(compiled.memory_bytes, dtype=np.float64)
+        self.limits = np.array([np.inf if c.memory_bytes is None else c.memory_bytes for c in compiled.classes])
+        self.times: Floats = np.array(
+            [[0.0 if c.is_host else t.time_ms[k] for k, c in enumerate(compiled.classes)] for t in compiled.tensors]
+        ).reshape(len(compiled.tensors), num_classes)
+        self.producer: Ints = np.array([t.producer for t in compiled.tensors], dtype=np.int64)
+        self.num_consumers: Ints = np.array([len(t.consumers) for t in compiled.tensors], dtype=np.int64)
+        self.first: Ints = np.zeros(num_items + 1, dtype=np.int64)
+        self.first[1:] = np.cumsum([len(touching) for touching in compiled.tensors_of])
+        self.touching: Ints = np.array([t for touching in compiled.tensors_of for t in touching], dtype=np.int64)
+        self.counts = self._choose_counts([c.count for c in compiled.classes])
+        self.num_states = math.prod(n + 1 for n in self.counts)
+        finite = np.where(np.isfinite(self.compute), self.compute, 0.0)
+        self.worst = float(finite.max(axis=1, initial=0.0).sum() + 2 * self.times.max(axis=1, initial=0.0).sum()) + 1.0
+
+    @staticmethod
+    def _choose_counts(counts: list[int]) -> list[int]:
+        """Devices of each class to plan with: all, or those of the larger classes only."""
+        kept = [0] * len(counts)
+        states = 1
+        for index in sorted(range(len(counts)), key=lambda index: -counts[index]):
+            if states * (counts[index] + 1) <= MAX_STATES:
+                kept[index] = counts[index]
+                states *= counts[index] + 1
+        return kept
+
+    def steps(self) -> float:
+        size = self.compiled.num_items
+        return float(size * max(1.0, 4.0 * size / max(1, sum(self.counts))) * self.num_states)
+
+    def cut(self, order: Ints, limit: float) -> tuple[float, Assignment | None]:
+        """The best cut of ``order`` with loads up to ``limit``; ``None`` if there is none."""
+        strides = np.cumprod([1, *(n + 1 for n in self.counts[:-1])]).astype(np.int64)
+        value, starts, classes = _cut(
+            order,
+            self.compute,
+            self.memory,
+            self.limits,
+            self.times,
+            self.producer,
+            self.num_consumers,
+            self.first,
+            self.touching,
+            np.array(self.counts, dtype=np.int64),
+            strides,
+            self.num_states,
+            _OVERLAPS[self.compiled.overlap],
+            limit * (1 + 1e-12),
+        )
+        if not math.isfinite(value):
+            return value, None
+        taken = [0] * len(self.counts)
+        assignment: Assignment = [(0, 0)] * len(order)
+        end = len(order)
+        for start, index in zip(starts, classes, strict=True):
+            for item in order[start:end]:
+                assignment[item] = (int(index), taken[index])
+            taken[index] += 1
+            end = int(start)
+        return float(value), assignment
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
+    order: Ints,
+    compute: Floats,
+    memory: Floats,
+    limits: Floats,
+    times: Floats,
+    producer: Ints,
+    num_consumers: Ints,
+    first: Ints,
+    touching: Ints,
+    counts: Ints,
+    strides: Ints,
+    num_states: int,
+    overlap: int,
+    limit: float,
+) -> tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    size, num_classes = len(order), len(counts)
+    best = np.full((size + 1, num_states), np.inf)
+    came_from = np.full((size + 1, num_states), -1, dtype=np.int32)
+    by_class = np.zeros((size + 1, num_states), dtype=np.int16)
+    best[0, 0] = 0.0
+    inside = np.zeros(len(producer), dtype=np.int64)
+    home = np.zeros(len(producer), dtype=np.bool_)
+    for start in range(size):
+        reachable = False
+        for state in range(num_states):
+            if best[start, state] < np.inf:
+                reachable = True
+                break
+        if not reachable:
+            continue
+        spent = np.zeros(num_classes)
+        incoming = np.zeros(num_classes)
+        outgoing = np.zeros(num_classes)
+        held = 0.0
+        end = start
+        while end < size:
+            item = order[end]
+            held += memory[item]
+            for index in range(first[item], first[item + 1]):
+                tensor = touching[index]
+                enters_before = (not home[tensor]) and inside[tensor] > 0
+                leaves_before = home[tensor] and inside[tensor] < num_consumers[tensor]
+                if producer[tensor] == item:
+                    home[tensor] = True
+                else:
+                    inside[tensor] += 1
+                enters = (not home[tensor]) and inside[tensor] > 0
+                leaves = home[tensor] and inside[tensor] < num_consumers[tensor]
+                if enters != enters_before:
+                    sign = 1.0 if enters else -1.0
+                    for k in range(num_classes):
+                        incoming[k] += sign * times[tensor, k]
+                if leaves != leaves_before:
+                    sign = 1.0 if leaves else -1.0
+                    for k in range(num_classes):
+                        outgoing[k] += sign * times[tensor, k]
+            end += 1
+            possible = False
+            for k in range(num_classes):
+                spent[k] += compute[item, k]
+                if counts[k] == 0 or spent[k] > limit or held > limits[k]:
+                    continue
+                possible = True
+                if overlap == 0:
+                    load = spent[k] + incoming[k] + outgoing[k]
+                elif overlap == 1:
+                    load = max(spent[k], incoming[k] + outgoing[k])
+                else:
+                    load = max(spent[k], incoming[k], outgoing[k])
+                if load > limit:
+                    continue
+                for state in range(num_states):
+                    value = best[start, state]
+                    if value == np.inf or (state // strides[k]) % (counts[k] + 1) == counts[k]:
+                        continue
+                    value = max(value, load)
+                    if value < best[end, state + strides[k]]:
+                        best[end, state + strides[k]] = value
+                        came_from[end, state + strides[k]] = start
+                        by_class[end, state + strides[k]] = k
+            if not possible:
+                break
+        for position in range(start, end):
+            item = order[position]
+            for index in range(first[item], first[item + 1]):
+                inside[touching[index]] = 0
+                home[touching[index]] = False
+    state = int(np.argmin(best[size]))
+    value = best[size, state]
+    starts = np.zeros(size, dtype=np.int64)
+    classes = np.zeros(size, dtype=np.int64)
+    num_segments = 0
+    if value < np.inf:
+        position = size
+        while position > 0:
+            k = by_class[position, state]
+            before = came_from[position, state]
+            starts[num_segments] = before
+            classes[num_segments] = k
+            num_segments += 1
+            position = before
+            state -= strides[k]
+    return value, starts[:num_segments], classes[:num_segments]
+
+
+def topological_orders(compiled: CompiledInstance, seed: int) -> Iterator[Ints]:
+    """Orders of the items along the forward edges: by document, depth first, by level, and some at random."""
+    size = compiled.num_items
+    successors: list[list[int]] = [[] for _ in range(size)]
+    predecessors: list[list[int]] = [[] for _ in range(size)]
+    for source, target in compiled.item_edges:
+        successors[source].append(target)
+        predecessors[target].append(source)
+    forward = [item for item in range(size) if compiled.has_forward[item]]
+    orders = _Orders(forward, successors, predecessors)
+    level = orders.levels()
+    ancestors_last = orders.depth_first(list(range(size)))
+    followers = _followers(compiled)
+    for order in (
+        ancestors_last,
+        orders.by_priority(list(range(size))),
+        orders.by_priority([level[item] * size + item for item in range(size)]),
+        orders.depth_first([-item for item in range(size)]),
+    ):
+        yield _insert(order, followers)
+    source = random.Random(seed)  # noqa: S311  no secrets here
+    for _ in range(NUM_RANDOM_ORDERS):
+        yield _insert(orders.depth_first([source.random() for _ in range(size)]), followers)
+
+
+class _Orders:
+    def __init__(self, items: list[int], successors: list[list[int]], predecessors: list[list[int]]) -> None:
+        self._items = items
+        self._successors = successors
+        self._predecessors = predecessors
+
+    def by_priority(self, priority: Sequence[float]) -> list[int]:
+        """Of the items whose predecessors are done, always the one of least priority."""
+        waiting = [len(sources) for sources in self._predecessors]
+        ready = [(priority[item], item) for item in self._items if waiting[item] == 0]
+        heapify(ready)
+        order = []
+        while ready:
+            _, item = heappop(ready)
+            order.append(item)
+            for target in self._successors[item]:
+                waiting[target] -= 1
+                if waiting[target] == 0:
+                    heappush(ready, (priority[target], target))
+        return order
+
+    def depth_first(self, priority: Sequence[float]) -> list[int]:
+        """Each item right after the last of its predecessors where possible, so that branches stay together."""
+        waiting = [len(sources) for sources in self._predecessors]
+        stack = sorted((item for item in self._items if waiting[item] == 0), key=lambda item: priority[item])
+        stack.reverse()
+        # Sources feed one consumer more often than not; they are fetched when that consumer needs them.
+        order: list[int] = []
+        done: set[int] = set()
+        while stack:
+            item = stack.pop()
+            if item in done:
+                continue
+            done.add(item)
+            order.append(item)
+            freed = []
+            for target in self._successors[item]:
+                waiting[target] -= 1
+                if waiting[target] == 0:
+                    freed.append(target)
+            stack.extend(sorted(freed, key=lambda target: -priority[target]))
+        return order
+
+    def levels(self) -> list[int]:
+        """Length of the longest path to each item."""
+        level = [0] * len(self._successors)
+        for item in self.by_priority([0.0] * len(level)):
+            for target in self._successors[item]:
+                level[target] = max(level[target], level[item] + 1)
+        return level
+
+
+def _followers(compiled: CompiledInstance) -> dict[int, list[int]]:
+    """Items the partition rule does not concern, under the item they exchange most with (−1: none)."""
+    weight: dict[int, dict[int, float]] = {i: {} for i in range(compiled.num_items) if not compiled.has_forward[i]}
+    for tensor in compiled.tensors:
+        for item in (tensor.producer, *tensor.consumers):
+            if item in weight:
+                for other in (tensor.producer, *tensor.consumers):
+                    if compiled.has_forward[other]:
+                        weight[item][other] = weight[item].get(other, 0.0) + max(tensor.time_ms)
+    followers: dict[int, list[int]] = {}
+    for item, partners in weight.items():
+        leader = max(partners, key=lambda other: (partners[other], -other)) if partners else -1
+        followers.setdefault(leader, []).append(item)
+    return followers
+
+
+def _insert(order: Sequence[int], followers: dict[int, list[int]]) -> Ints:
+    complete: list[int] = []
+    for item in order:
+        complete.append(item)
+        complete.extend(followers.get(item, ()))
+    complete.extend(followers.get(-1, ()))
+    return np.array(complete, dtype=np.int64)

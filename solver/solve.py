@@ -1,0 +1,242 @@
+"""The only conductor: validate, reduce, heuristics, formulations with hints, verify, and the answer."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from solver.bounds import bound_period
+from solver.compiled import CompiledInstance, compile_instance
+from solver.errors import InvalidInstance, Issue, UnsupportedInstance
+from solver.formulations import cpsat
+from solver.formulations.throughput_assignment_cpsat import AssignmentModel
+from solver.formulations.throughput_ladder_cpsat import LadderModel
+from solver.heuristics.segments import place_segments
+from solver.infeasibility import find_reasons
+from solver.instance import Instance, InterconnectModel, ObjectiveKind, Partition, SolverOptions
+from solver.reductions import reduce_instance
+from solver.result import InfeasibilityReason, Progress, Result, SolverReport
+from solver.search import Search
+from solver.validation import validate, validate_options
+
+MAX_MODEL_BOOLEANS = 3_000_000
+"""Models beyond this size would not be built, let alone solved, within any time limit people set."""
+LADDER_SHARE = 0.4
+"""Part of the remaining time in which a convex or free search may look for a good acyclic start."""
+
+_UNSUPPORTED_CONSTRAINTS = (
+    "max_period_ms",
+    "min_throughput_per_s",
+    "max_latency_ms",
+    "max_devices",
+    "max_cost_per_hour",
+    "max_moved_operators",
+    "max_moved_bytes",
+)
+
+
+def check_supported(instance: Instance) -> None:
+    """Raise :class:`UnsupportedInstance` for what is valid but cannot be solved yet; nothing is ever ignored."""
+    issues = []
+    if instance.objective.kind is not ObjectiveKind.THROUGHPUT:
+        kind = instance.objective.kind.value
+        message = f"the objective {kind!r} is not supported in this version"
+        issues.append(Issue("unsupported_objective", message, ("objective", "kind"), "use 'throughput'"))
+    if instance.cluster.interconnect.model is not InterconnectModel.HOST:
+        message = "the interconnect model 'links' is not supported in this version"
+        path = ("cluster", "interconnect", "model")
+        issues.append(Issue("unsupported_interconnect", message, path, "use 'host'"))
+    for field in _UNSUPPORTED_CONSTRAINTS:
+        if getattr(instance.constraints, field) is not None:
+            message = f"the constraint {field} is not supported in this version"
+            issues.append(Issue("unsupported_constraint", message, ("constraints", field), "remove it"))
+    if issues:
+        raise UnsupportedInstance(tuple(issues))
+
+
+def solve(
+    instance: Instance,
+    options: SolverOptions | None = None,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Result:
+    """The best placement that can be found within the limits, and how much of its quality is proved.
+
+    Args:
+        instance: the question.
+        options: limits and seed.
+        on_progress: told of every better placement and bound; called from solver threads, one call at a time.
+        stop: when set, the search ends soon with the best answer so far.
+
+    Raises:
+        InvalidInstance: with every fault of the instance or the options.
+        UnsupportedInstance: valid, but outside what this version solves.
+    """
+    options = options or SolverOptions()
+    search = Search(instance, options, on_progress, stop or threading.Event())
+    clock = _Clock()
+    issues = (*validate(instance), *validate_options(options))
+    if issues:
+        raise InvalidInstance(issues)
+    check_supported(instance)
+    clock.lap("validate")
+    run = _Run(instance, search)
+    reasons = find_reasons(run.compiled, run.reduced)
+    clock.lap("reduce")
+    if reasons:
+        search.infeasible_by = "reasons"
+    else:
+        search.claim_bound(bound_period(run.reduced), "bounds")
+        run.find_segments()
+        clock.lap("heuristics")
+        run.prove()
+        clock.lap("solve")
+    return _answer(run, clock, reasons)
+
+
+class _Clock:
+    """Times of the phases, in seconds."""
+
+    def __init__(self) -> None:
+        self.timings_s: dict[str, float] = dict.fromkeys(("validate", "reduce", "heuristics", "solve", "verify"), 0.0)
+        self._last = time.monotonic()
+
+    def lap(self, phase: str) -> None:
+        now = time.monotonic()
+        self.timings_s[phase] = now - self._last
+        self._last = now
+
+
+class _Run:
+    """The methods at work on one search."""
+
+    def __init__(self, instance: Instance, search: Search) -> None:
+        self.search = search
+        self.partition = instance.objective.partition
+        self.compiled = compile_instance(instance)
+        self.reduced = reduce_instance(self.compiled, self.partition)
+        # Every acyclic placement is convex and free too, and the acyclic ones are the easiest to find.
+        self.acyclic = (
+            self.reduced
+            if self.partition is Partition.ACYCLIC
+            else reduce_instance(self.compiled, Partition.ACYCLIC)
+        )
+        self.methods: list[str] = ["bounds"]
+        self.workers = search.options.workers or _num_cores()
+
+    def find_segments(self) -> None:
+        """Cut topological orders into stages."""
+        search = self.search
+        if search.over or not self.acyclic.allowed.any(axis=1).all():
+            return
+        self.methods.append("segments")
+        for assignment in place_segments(
+            self.acyclic, bound_ms=search.best_bound, seed=search.options.seed, expired=lambda: search.over
+        ):
+            search.offer(self.acyclic.placement(assignment), "segments")
+
+    def prove(self) -> None:
+        """Run the formulations until the search is over or nothing is left to run."""
+        search = self.search
+        if self.partition is Partition.ACYCLIC:
+            self._run(LadderModel, self.acyclic, search.remaining_s, proves=True)
+            return
+        if self.acyclic.allowed.any(axis=1).all():
+            self._run(LadderModel, self.acyclic, search.remaining_s * LADDER_SHARE, proves=False)
+        self._run(AssignmentModel, self.reduced, search.remaining_s, proves=True)
+
+    def _run(self, kind: type[cpsat.Model], compiled: CompiledInstance, time_limit_s: float, *, proves: bool) -> None:
+        """One formulation, again with finer units while that can still close the gap.
+
+        ``proves`` tells whether the model covers every feasible placement, so that its bounds are bounds.
+        """
+        search = self.search
+        if compiled.num_items * compiled.num_devices > MAX_MODEL_BOOLEANS or search.over:
+            return
+        self.methods.append(kind.name)
+        deadline = search.elapsed_s + time_limit_s
+
+        def take(assignment: cpsat.Assignment) -> None:
+            search.offer(compiled.placement(assignment), kind.name)
+
+        def note(bound_ms: float) -> None:
+            if proves:
+                search.claim_bound(bound_ms, kind.name)
+
+        last_limit = float("inf")
+        while not search.over and deadline > search.elapsed_s:
+            limit = search.objective_value if search.objective_value is not None else _worst_period(compiled)
+            if limit >= last_limit:
+                return
+            last_limit = limit
+            bound = search.best_bound if proves else bound_period(compiled)
+            model = kind(compiled, limit, min(bound, limit))
+            if search.placement is not None:
+                hint = compiled.assignment_of(search.placement)
+                if hint is not None:
+                    model.hint(hint)
+            options = cpsat.RunOptions(
+                time_limit_s=deadline - search.elapsed_s,
+                workers=self.workers,
+                seed=search.options.seed,
+                relative_gap=search.options.relative_gap if proves else 0.0,
+                presolve=search.placement is not None and kind.presolve,
+            )
+            outcome = cpsat.run(model, options, take, note, search.stop)
+            if outcome is cpsat.Outcome.INFEASIBLE and search.placement is None and proves:
+                search.infeasible_by = kind.name
+            if outcome is not cpsat.Outcome.OPTIMAL:
+                return
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _worst_period(compiled: CompiledInstance) -> float:
+    """More than any placement can be worth: everything on one device, where it is slowest, with every transfer."""
+    finite = compiled.compute_ms.sum(axis=2)
+    slowest = sum(max((float(time) for time in row if time < float("inf")), default=0.0) for row in finite)
+    return slowest + 2 * sum(max(tensor.time_ms) for tensor in compiled.tensors) + 1.0
+
+
+def _answer(run: _Run, clock: _Clock, reasons: tuple[InfeasibilityReason, ...]) -> Result:
+    search = run.search
+    status, stop_reason = search.conclude()
+    if search.infeasible_by is not None and not reasons:
+        reasons = (
+            InfeasibilityReason(
+                "no_assignment",
+                "every operator has a device, but no assignment of all of them meets memory, colocation and the "
+                f"{run.partition.value} partition together (proved by exhaustive search)",
+            ),
+        )
+    clock.timings_s["verify"] = search.verify_s
+    clock.timings_s["total"] = search.elapsed_s
+    found = search.placement is not None
+    infeasible = search.infeasible_by is not None
+    return Result(
+        status=status,
+        stop_reason=stop_reason,
+        objective_value=search.objective_value,
+        best_bound=None if infeasible else search.best_bound,
+        placement=search.placement,
+        stages=search.verification.stages if search.verification is not None else (),
+        incumbents=tuple(search.incumbents),
+        infeasibility=reasons if infeasible else (),
+        timings_s={phase: round(seconds, 6) for phase, seconds in clock.timings_s.items()},
+        solver=SolverReport(
+            methods=tuple(run.methods),
+            versions={"placewright": version("placewright"), "ortools": version("ortools"), "python": platform.python_version()},
+            seed=search.options.seed,
+            workers=run.workers,
+            found_by=search.found_by if found else None,
+            proved_by=search.infeasible_by if infeasible else search.proved_by,
+            distrusted=tuple(sorted(search.distrusted)),
+        ),
+    )
