@@ -34,9 +34,9 @@ def bound_by_largest_item(compute: Floats) -> float:
 def bound_by_total(compute: Floats, counts: list[int]) -> float:
     """All compute, spread over all devices as if it could be divided at will.
 
-    For any weights w_k ≥ 0 of the classes with Σ n_k w_k = 1, the period is at least Σ_i min_k w_k c[i,k], by summing the
-    weighted loads of all devices. The weights are improved by subgradient steps in the logarithm; every step is a
-    valid bound, and the best is kept.
+    For any weights w_k ≥ 0 of the classes with Σ n_k w_k = 1, the period is at least Σ_i min_k w_k c[i,k], by summing
+    the weighted loads of all devices. The weights are improved by subgradient steps in the logarithm; every step is
+    a valid bound, and the best is kept.
 
     Args:
         compute: [items, classes] times, infinite where an item may not go.

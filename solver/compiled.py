@@ -108,13 +108,20 @@ class CompiledInstance:
         return self.instance.objective.schedule is PipelineSchedule.GPIPE
 
     @cached_property
+    def runs(self) -> npt.NDArray[np.bool_]:
+        """[I, C]: whether a class has a compute time for all of an item."""
+        finite: npt.NDArray[np.bool_] = np.isfinite(self.compute_ms)
+        return np.logical_and(finite[:, :, 0], finite[:, :, 1])
+
+    @cached_property
     def allowed(self) -> npt.NDArray[np.bool_]:
         """[I, C]: whether an item may sit on a class, memory included."""
-        runs = np.isfinite(self.compute_ms).all(axis=2)
+        fits = self.runs.copy()
         for index, device_class in enumerate(self.classes):
-            if device_class.memory_bytes is not None:
-                runs[:, index] &= np.array([need <= device_class.memory_bytes for need in self.memory_bytes], dtype=bool)
-        return runs
+            limit = device_class.memory_bytes
+            if limit is not None:
+                fits[:, index] &= np.array([need <= limit for need in self.memory_bytes], dtype=bool)
+        return fits
 
     @cached_property
     def item_of(self) -> tuple[int, ...]:

@@ -28,11 +28,10 @@ def _names(compiled: CompiledInstance, item: int) -> tuple[str, ...]:
 
 def _operators(compiled: CompiledInstance) -> Iterator[InfeasibilityReason]:
     """Operators that no device can run, or hold."""
-    runs = np.isfinite(compiled.compute_ms).all(axis=2)
     kinds = sorted({spec.kind for spec in compiled.instance.cluster.devices if spec.names})
     for item in np.flatnonzero(~compiled.allowed.any(axis=1)):
         operator = compiled.instance.graph.operators[compiled.members[item][0]]
-        usable = [c for k, c in enumerate(compiled.classes) if runs[item, k]]
+        usable = [c for k, c in enumerate(compiled.classes) if compiled.runs[item, k]]
         if usable:
             largest = max(c.memory_bytes or 0 for c in usable)
             yield InfeasibilityReason(
@@ -62,8 +61,7 @@ def _operators(compiled: CompiledInstance) -> Iterator[InfeasibilityReason]:
 
 def _groups(compiled: CompiledInstance, reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
     """Operators that have to share a device, each of which has one, but not all together."""
-    runs = np.isfinite(reduced.compute_ms).all(axis=2)
-    single = compiled.allowed.any(axis=1)
+    single = [bool(row.any()) for row in compiled.allowed]
     for item in np.flatnonzero(~reduced.allowed.any(axis=1)):
         members = reduced.members[item]
         if len(members) == 1 or not all(single[operator] for operator in members):
@@ -78,7 +76,7 @@ def _groups(compiled: CompiledInstance, reduced: CompiledInstance) -> Iterator[I
             if group is None
             else f"colocation group {group!r} of {len(names)} operators"
         )
-        usable = [c for k, c in enumerate(reduced.classes) if runs[item, k]]
+        usable = [c for k, c in enumerate(reduced.classes) if reduced.runs[item, k]]
         if usable:
             needed, largest = reduced.memory_bytes[item], max(c.memory_bytes or 0 for c in usable)
             yield InfeasibilityReason(

@@ -1,7 +1,7 @@
 """Merges that lose nothing: every feasible placement keeps the merged operators together anyway.
 
-``apply`` is :func:`reduce_instance`; the way back is :meth:`CompiledInstance.placement`, which gives every operator of an
-item the item's device. The optimum is the same because the feasible placements are the same.
+``apply`` is :func:`reduce_instance`; the way back is :meth:`CompiledInstance.placement`, which gives every operator of
+an item the item's device. The optimum is the same because the feasible placements are the same.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ def reduce_instance(compiled: CompiledInstance, partition: Partition) -> Compile
     * Colocation groups, by definition.
     * ``acyclic``: items on a common cycle of forward edges. Around the cycle device numbers may never fall, so they
       are all equal.
-    * ``convex``: forward operators on a path between two members of an item. If such an operator sat elsewhere, the path
-      would leave the item's device and come back. Merging enlarges items, so this is repeated until nothing changes.
+    * ``convex``: forward operators on a path between two members of an item. If such an operator sat elsewhere, the
+      path would leave the item's device and come back. Merging enlarges items, so this is repeated until nothing
+      changes.
     """
     operators = compiled.instance.graph.operators
     groups: dict[object, list[int]] = defaultdict(list)

@@ -122,9 +122,7 @@ class _Run:
         self.reduced = reduce_instance(self.compiled, self.partition)
         # Every acyclic placement is convex and free too, and the acyclic ones are the easiest to find.
         self.acyclic = (
-            self.reduced
-            if self.partition is Partition.ACYCLIC
-            else reduce_instance(self.compiled, Partition.ACYCLIC)
+            self.reduced if self.partition is Partition.ACYCLIC else reduce_instance(self.compiled, Partition.ACYCLIC)
         )
         self.methods: list[str] = ["bounds"]
         self.workers = search.options.workers or _num_cores()
@@ -232,7 +230,11 @@ def _answer(run: _Run, clock: _Clock, reasons: tuple[InfeasibilityReason, ...]) 
         timings_s={phase: round(seconds, 6) for phase, seconds in clock.timings_s.items()},
         solver=SolverReport(
             methods=tuple(run.methods),
-            versions={"placewright": version("placewright"), "ortools": version("ortools"), "python": platform.python_version()},
+            versions={
+                "placewright": version("placewright"),
+                "ortools": version("ortools"),
+                "python": platform.python_version(),
+            },
             seed=search.options.seed,
             workers=run.workers,
             found_by=search.found_by if found else None,

@@ -38,15 +38,13 @@ MAX_IDS_NAMED = 8
 
 def validate(instance: Instance) -> tuple[Issue, ...]:
     """Every fault of the instance, in the order of the document."""
-    return tuple(
-        [
-            *_check_graph(instance.graph),
-            *_check_cluster(instance.cluster),
-            *_check_references(instance),
-            *_check_transfer_times(instance),
-            *_check_objective(instance.objective),
-            *_check_constraints(instance.constraints),
-        ]
+    return (
+        *_check_graph(instance.graph),
+        *_check_cluster(instance.cluster),
+        *_check_references(instance),
+        *_check_transfer_times(instance),
+        *_check_objective(instance.objective),
+        *_check_constraints(instance.constraints),
     )
 
 

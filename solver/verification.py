@@ -83,8 +83,7 @@ def verify(instance: Instance, placement: Placement) -> Verification:
     broken += _check_moves(instance, placement)
 
     measurable = all(
-        placement.get(operator.id) in devices
-        and devices[placement[operator.id]].spec.kind in operator.compute_time_ms
+        placement.get(operator.id) in devices and devices[placement[operator.id]].spec.kind in operator.compute_time_ms
         for operator in instance.graph.operators
     )
     if not measurable:
@@ -92,9 +91,9 @@ def verify(instance: Instance, placement: Placement) -> Verification:
     times = _measure(instance, placement, held, devices)
     overlap = instance.cluster.interconnect.overlap
     if instance.objective.schedule is PipelineSchedule.GPIPE:
-        loads = {name: tuple(_load(overlap, passes[p : p + 1]) for p in (FORWARD, BACKWARD)) for name, passes in times.items()}
-        period = max(load[FORWARD] for load in loads.values()) + max(load[BACKWARD] for load in loads.values())
-        load_ms = {name: load[FORWARD] + load[BACKWARD] for name, load in loads.items()}
+        loads = [{name: _load(overlap, [passes[p]]) for name, passes in times.items()} for p in (FORWARD, BACKWARD)]
+        period = max(loads[FORWARD].values()) + max(loads[BACKWARD].values())
+        load_ms = {name: loads[FORWARD][name] + loads[BACKWARD][name] for name in times}
     else:
         load_ms = {name: _load(overlap, passes) for name, passes in times.items()}
         period = max(load_ms.values())

@@ -1,4 +1,4 @@
-"""The format of the public workloads of Tarnawski et al. (NeurIPS 2020): ``nodes``, ``edges``, ``maxFPGAs``, ``maxCPUs``.
+"""The format of the public workloads of Tarnawski et al. (NeurIPS 2020): ``nodes``, ``edges``, ``maxFPGAs``.
 
 Numbers are read as they stand. Read only; hand-made splits (``fpgas``, ``cpus``) are read as placements.
 """

@@ -227,9 +227,7 @@ def _build(document: RequestDocument) -> Request:
                 )
                 for o in graph.operators
             ),
-            edges=tuple(
-                Edge(e.source, e.target, int(e.bytes), e.tensor, e.transfer_time_ms) for e in graph.edges
-            ),
+            edges=tuple(Edge(e.source, e.target, int(e.bytes), e.tensor, e.transfer_time_ms) for e in graph.edges),
         ),
         cluster=Cluster(
             devices=tuple(
@@ -313,7 +311,7 @@ def request_document(request: Request) -> dict[str, Any]:
         },
         "objective": {key: str(v) if isinstance(v, str) else v for key, v in asdict(instance.objective).items()},
         "constraints": {
-            key: value for key, value in asdict(instance.constraints).items() if value is not None and value not in ((), {})
+            key: value for key, value in asdict(instance.constraints).items() if value not in (None, (), {})
         },
         "solver": asdict(request.options),
     }

@@ -6,7 +6,7 @@ Only what one field can tell is checked here; what needs a second look at the do
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,7 +29,7 @@ Price = Annotated[float, Field(strict=True, ge=0, le=MAX_RATE, allow_inf_nan=Fal
 Flag = Annotated[bool, Field(strict=True)]
 
 
-def _whole(low: int, high: int) -> object:
+def _whole(low: int, high: int) -> Any:
     return Field(strict=True, ge=low, le=high)
 
 
@@ -119,7 +119,7 @@ class ClusterRecord(_Record):
     """Devices and interconnect."""
 
     devices: list[DeviceRecord]
-    interconnect: InterconnectRecord = Field(default_factory=InterconnectRecord)
+    interconnect: InterconnectRecord = Field(default_factory=lambda: InterconnectRecord.model_validate({}))
 
 
 class ObjectiveRecord(_Record):
@@ -170,6 +170,6 @@ class RequestDocument(_Record):
     schema_version: Literal[1] = 1
     graph: GraphRecord
     cluster: ClusterRecord
-    objective: ObjectiveRecord = Field(default_factory=ObjectiveRecord)
-    constraints: ConstraintsRecord = Field(default_factory=ConstraintsRecord)
-    solver: SolverRecord = Field(default_factory=SolverRecord)
+    objective: ObjectiveRecord = Field(default_factory=lambda: ObjectiveRecord.model_validate({}))
+    constraints: ConstraintsRecord = Field(default_factory=lambda: ConstraintsRecord.model_validate({}))
+    solver: SolverRecord = Field(default_factory=lambda: SolverRecord.model_validate({}))

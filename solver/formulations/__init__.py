@@ -1,0 +1,1 @@
+"""Mathematical models; a file per model, whose docstring is the model."""

@@ -144,14 +144,11 @@ class AssignmentModel(Model):
                         continue
                     if number:
                         previous = before[number - 1]
-                        if previous is None:
-                            model.add(x == 0)
-                        else:
-                            model.add_implication(x, previous)
+                        model.add_bool_or(~x, *([] if previous is None else [previous]))
                     if number <= position:
                         # used ⇔ one of the items so far sits on the device
                         now = model.new_bool_var("")
-                        seen = [x] if before[number] is None else [x, before[number]]
+                        seen = [literal for literal in (x, before[number]) if literal is not None]
                         model.add_bool_or(*seen, ~now)
                         for literal in seen:
                             model.add_implication(literal, now)

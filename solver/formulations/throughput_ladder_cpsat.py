@@ -29,10 +29,10 @@ Source: own; the integer program of Tarnawski et al. (2020, §4) has no order of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from ortools.sat.python import cp_model
 
-from solver.compiled import CompiledInstance
 from solver.formulations.cpsat import Assignment, Model, load_rows, scaled_memory
 
 
@@ -176,8 +176,6 @@ class LadderModel(Model):
         for source, target in compiled.item_edges:
             if assignment[source] != assignment[target]:
                 following[assignment[target]].add(assignment[source])
-        from graphlib import TopologicalSorter  # noqa: PLC0415
-
         order = list(TopologicalSorter(following).static_order())
         every = [(index, n) for index, c in enumerate(compiled.classes) for n in range(c.count)]
         order += [device for device in every if device not in following]
@@ -193,6 +191,4 @@ class LadderModel(Model):
             index = next(i for i, z in enumerate(self.z[stage]) if value.boolean_value(z))
             device_of_stage.append((index, taken[index]))
             taken[index] += 1
-        return [
-            device_of_stage[next(stage for stage, x in enumerate(row) if value.boolean_value(x))] for row in self.x
-        ]
+        return [device_of_stage[next(stage for stage, x in enumerate(row) if value.boolean_value(x))] for row in self.x]

@@ -133,7 +133,7 @@ class _Table:
         return float(value), assignment
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     order: Ints,
     compute: Floats,
@@ -260,9 +260,9 @@ def topological_orders(compiled: CompiledInstance, seed: int) -> Iterator[Ints]:
         orders.depth_first([-item for item in range(size)]),
     ):
         yield _insert(order, followers)
-    source = random.Random(seed)  # noqa: S311  no secrets here
+    generator = random.Random(seed)  # noqa: S311  no secrets here
     for _ in range(NUM_RANDOM_ORDERS):
-        yield _insert(orders.depth_first([source.random() for _ in range(size)]), followers)
+        yield _insert(orders.depth_first([generator.random() for _ in range(size)]), followers)
 
 
 class _Orders:

@@ -1,0 +1,124 @@
+"""All placements of a tiny instance, judged from the text of the problem alone.
+
+Written for obviousness, and from the definitions rather than from the verifier or any model: paths are found by
+enumeration of the transitive closure, numberings of devices by trying all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from solver.instance import Overlap, Partition, PipelineSchedule
+
+
+def enumerate_optimum(instance):
+    """(value, placement) of the best feasible placement, or (None, None) if there is none."""
+    operators = instance.graph.operators
+    devices = instance.cluster.expand()
+    best, best_placement = None, None
+    for choice in itertools.product(devices, repeat=len(operators)):
+        placement = dict(zip((operator.id for operator in operators), choice, strict=True))
+        if not is_feasible(instance, placement):
+            continue
+        value = period(instance, placement)
+        if best is None or value < best:
+            best, best_placement = value, {name: device.name for name, device in placement.items()}
+    return best, best_placement
+
+
+def means(reference, device):
+    return reference in (device.name, device.spec.id)
+
+
+def is_feasible(instance, placement):  # noqa: PLR0911  one rule after the other, as the text has them
+    groups = {}
+    for operator in instance.graph.operators:
+        device = placement[operator.id]
+        if device.spec.kind not in operator.compute_time_ms:
+            return False
+        if operator.allowed_devices is not None and not any(means(r, device) for r in operator.allowed_devices):
+            return False
+        group = operator.colocation_group
+        if group is not None and groups.setdefault(group, device) != device:
+            return False
+    for name, reference in instance.constraints.pinned.items():
+        if not means(reference, placement[name]):
+            return False
+    for rule in instance.constraints.forbidden:
+        if means(rule.device, placement[rule.operator]):
+            return False
+    for device in set(placement.values()):
+        held = sum(o.memory_bytes for o in instance.graph.operators if placement[o.id] == device)
+        if device.spec.memory_bytes is not None and held > device.spec.memory_bytes:
+            return False
+    return keeps_partition(instance, placement)
+
+
+def keeps_partition(instance, placement):
+    partition = instance.objective.partition
+    forward = [o.id for o in instance.graph.operators if not o.is_backward]
+    edges = {(e.source, e.target) for e in instance.graph.edges if e.source in forward and e.target in forward}
+    if partition is Partition.FREE:
+        return True
+    if partition is Partition.ACYCLIC:
+        used = sorted({placement[name].name for name in forward})
+        return any(
+            all(numbers[placement[a].name] <= numbers[placement[b].name] for a, b in edges)
+            for order in itertools.permutations(range(len(used)))
+            for numbers in [dict(zip(used, order, strict=True))]
+        )
+    paths = set(edges)
+    for middle, start, end in itertools.product(forward, repeat=3):
+        if (start, middle) in paths and (middle, end) in paths:
+            paths.add((start, end))
+    return not any(
+        placement[start] == placement[end] != placement[middle]
+        for start, middle, end in itertools.product(forward, repeat=3)
+        if (start, middle) in paths and (middle, end) in paths
+    )
+
+
+def period(instance, placement):
+    backward = {o.id: o.is_backward for o in instance.graph.operators}
+    overlap = instance.cluster.interconnect.overlap
+
+    def load(device, passes):
+        compute = sum(
+            o.compute_time_ms[device.spec.kind]
+            for o in instance.graph.operators
+            if placement[o.id] == device and o.is_backward in passes
+        )
+        incoming = outgoing = 0.0
+        for source, tensor in {(e.source, e.tensor) for e in instance.graph.edges}:
+            if device.spec.is_host or backward[source] not in passes:
+                continue
+            edges = [e for e in instance.graph.edges if (e.source, e.tensor) == (source, tensor)]
+            targets = {placement[e.target] for e in edges}
+            if placement[source] == device and targets != {device}:
+                outgoing += transfer(instance, edges[0], device)
+            if placement[source] != device and device in targets:
+                incoming += transfer(instance, edges[0], device)
+        if overlap is Overlap.NONE:
+            return compute + incoming + outgoing
+        if overlap is Overlap.FULL:
+            return max(compute, incoming + outgoing)
+        return max(compute, incoming, outgoing)
+
+    used = set(placement.values())
+    if instance.objective.schedule is PipelineSchedule.GPIPE:
+        return max(load(d, {False}) for d in used) + max(load(d, {True}) for d in used)
+    return max(load(d, {False, True}) for d in used)
+
+
+def transfer(instance, edge, device):
+    if edge.transfer_time_ms is not None:
+        return edge.transfer_time_ms
+    wires = instance.cluster.interconnect
+    bandwidth = device.spec.host_bandwidth_bytes_per_s or wires.host_bandwidth_bytes_per_s
+    latency = wires.host_latency_ms if device.spec.host_latency_ms is None else device.spec.host_latency_ms
+    return (edge.bytes / bandwidth * 1000 if edge.bytes else 0.0) + latency
+
+
+def close(one, other, tolerance=1e-6):
+    return math.isclose(one, other, rel_tol=tolerance, abs_tol=1e-9)
