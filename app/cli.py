@@ -1,0 +1,328 @@
+"""The ``placewright`` command line: as thin as the routes of the service.
+
+What takes long to import (the document formats, the service, the solver engines) is imported where it is used, so
+that ``placewright --help`` and a mistyped option are answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from app.display import Forgiving, open_console, printable
+from app.document_output import check_writable, encode, write_file, write_standard_output
+from app.search import run_search
+from app.summary import print_result, print_verification
+from solver.errors import InvalidInstance, Issue, UnreadableDocument
+from solver.instance import Execution, ObjectiveKind, Partition, PipelineSchedule, Request, SolverOptions
+from solver.result import Status
+from solver.validation import validate_options
+from solver.verification import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solver.result import Placement
+
+EXIT_FOUND = 0
+EXIT_INFEASIBLE = 1
+EXIT_BAD_INPUT = 2
+EXIT_NOTHING_FOUND = 3
+# Beyond the four of the manual; an interrupt before there is anything to show, and a reader that went away, end as
+# the shell expects of a signal. A defect must never look like "proved infeasible", Python's own exit code.
+EXIT_DEFECT = 70
+EXIT_SIGNAL = 128
+
+MAX_ISSUES_NAMED = 20
+SERVICE_PACKAGES = frozenset({"alembic", "fastapi", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"})
+
+_OBJECTIVE_OPTIONS = {
+    "objective": (ObjectiveKind, "kind", "what to minimise"),
+    "partition": (Partition, "partition", "which operators may share a device"),
+    "schedule": (PipelineSchedule, "schedule", "how forward and backward passes share a device"),
+    "execution": (Execution, "execution", "how a device executes its operators (latency)"),
+}
+_SOLVER_OPTIONS = {
+    "time_limit_s": ("--time-limit", float, "SECONDS", "how long to search (default: 30)"),
+    "relative_gap": ("--gap", float, "RATIO", "stop at this relative gap, e.g. 0.01 (default: 0, a full proof)"),
+    "workers": ("--workers", int, "N", "threads to use (default: every core)"),
+    "seed": ("--seed", int, "N", "seed of every random choice (default: 0)"),
+}
+
+
+class CommandError(Exception):
+    """Bad input or usage, in words for the person who typed the command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return EXIT_SIGNAL + signal.SIGINT
+    except BrokenPipeError:
+        return EXIT_SIGNAL + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001  a defect: it ends with its own exit code, not Python's 1 = "infeasible"
+        _complain("".join(traceback.format_exception(error)))
+        _complain(f"internal error: this is a defect of Placewright, not of your document ({type(error).__name__})")
+        return EXIT_DEFECT
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except CommandError as error:
+        _complain(f"error: {error}")
+        return EXIT_BAD_INPUT
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="placewright",
+        allow_abbrev=False,
+        description="Places the operators of a neural network on devices, with a certified optimality gap.",
+        epilog="Exit codes: 0 a placement was found, 1 proved infeasible or verification failed, "
+        "2 bad input or usage, 3 nothing found in time.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add_command(name: str, run: object, help: str) -> argparse.ArgumentParser:  # noqa: A002  argparse's own word
+        command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
+        command.set_defaults(run=run)
+        return command
+
+    solve = add_command("solve", _solve, "find the best placement and prove how good it is")
+    _add_question(solve)
+    for name, (flag, kind, metavar, text) in _SOLVER_OPTIONS.items():
+        solve.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
+    _add_json(solve)
+    _add_output(solve)
+
+    verify = add_command("verify", _verify, "recompute the objective of a placement and name every violation")
+    _add_question(verify)
+    verify.add_argument("placement", metavar="PLACEMENT", help="an answer, or {operator: device}; - is standard input")
+    _add_json(verify)
+
+    convert = add_command("convert", _convert, "rewrite a document as a request of the HTTP service")
+    _add_question(convert)
+    convert.add_argument("--to", required=True, choices=["native"], help="the format to write")
+    _add_output(convert)
+
+    serve = add_command("serve", _serve, "run the HTTP service")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", default=8000, type=_port, help="the port to listen on (default: 8000)")
+    return parser
+
+
+def _add_question(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="the document with graph and cluster; - is standard input")
+    command.add_argument("--format", default="auto", choices=["auto", "native", "msr"], help="of FILE (default: auto)")
+    for name, (choices, _, text) in _OBJECTIVE_OPTIONS.items():
+        command.add_argument(f"--{name}", choices=[choice.value for choice in choices], help=text)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print the answer as JSON on standard output")
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", metavar="OUT", help="write the JSON document to this file, in one step")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"placewright {version('placewright')}")  # noqa: T201
+        parser.exit()
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{port} is no port: give a number from 0 to 65535")
+    return port
+
+
+def _solve(arguments: argparse.Namespace) -> int:
+    changes = {name: value for name in _SOLVER_OPTIONS if (value := getattr(arguments, name)) is not None}
+    _check_options(SolverOptions(**changes))
+    request = _read_request(arguments)
+    request = replace(request, options=replace(request.options, **changes))
+    if arguments.output is not None:
+        _check_output(arguments.output)
+
+    from solver.formats.native import result_document
+
+    console = open_console(sys.stderr)
+    try:
+        result = run_search(request, console)
+    except InvalidInstance as error:
+        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+    print_result(console, request.instance, result)
+    _deliver(result_document(result), arguments.output, to_standard_output=arguments.json)
+    if result.placement is not None:
+        return EXIT_FOUND
+    return EXIT_INFEASIBLE if result.status is Status.INFEASIBLE else EXIT_NOTHING_FOUND
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    if arguments.file == "-" and arguments.placement == "-":
+        raise CommandError("FILE and PLACEMENT cannot both be standard input")
+    request = _read_request(arguments)
+    placement = _read_placement(arguments.placement)
+
+    from solver.formats.native import verification_document
+
+    try:
+        verification = verify(request.instance, placement)
+    except InvalidInstance as error:
+        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+    print_verification(open_console(sys.stderr), request.instance, verification)
+    if arguments.json:
+        _deliver(verification_document(verification), None, to_standard_output=True)
+    return EXIT_INFEASIBLE if verification.violations else EXIT_FOUND
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    request = _read_request(arguments)
+    if arguments.output is not None:
+        _check_output(arguments.output)
+
+    from solver.formats.native import request_document
+
+    _deliver(request_document(request), arguments.output, to_standard_output=arguments.output is None)
+    return EXIT_FOUND
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        from app.main import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in SERVICE_PACKAGES:
+            raise
+        message = f"the HTTP service needs the package {error.name}: pip install 'placewright[service]'"
+        raise CommandError(message) from error
+    try:
+        serve(arguments.host, arguments.port)
+    except OSError as error:
+        raise CommandError(f"cannot serve on {arguments.host}:{arguments.port}: {_reason(error)}") from error
+    return EXIT_FOUND
+
+
+def _read_request(arguments: argparse.Namespace) -> Request:
+    """The document's request, with what the command line says in place of what the document says."""
+    data = _read_bytes(arguments.file)
+
+    from solver import formats
+
+    try:
+        request = formats.read(data, arguments.format)
+    except InvalidInstance as error:
+        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+    except UnreadableDocument as error:
+        raise CommandError(f"{_shown(arguments.file)}: {error}") from error
+    given = ((name, getattr(arguments, name)) for name in _OBJECTIVE_OPTIONS)
+    changes: dict[str, Any] = {
+        _OBJECTIVE_OPTIONS[name][1]: _OBJECTIVE_OPTIONS[name][0](value) for name, value in given if value is not None
+    }
+    instance = request.instance
+    return replace(request, instance=replace(instance, objective=replace(instance.objective, **changes)))
+
+
+def _read_placement(path: str) -> Placement:
+    data = _read_bytes(path)
+
+    from solver import formats
+
+    try:
+        return formats.read_placement(data)
+    except InvalidInstance as error:
+        raise CommandError(_list_issues(path, error.issues)) from error
+    except UnreadableDocument as error:
+        raise CommandError(f"{_shown(path)}: {error}") from error
+
+
+def _read_bytes(path: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise CommandError(f"cannot read {_shown(path)}: {_reason(error)}") from error
+    except AttributeError as error:  # standard input was closed before Python started
+        raise CommandError("cannot read standard input: it is closed") from error
+
+
+def _check_options(options: SolverOptions) -> None:
+    issues = validate_options(options)
+    if issues:
+        faults = (
+            f"argument {_SOLVER_OPTIONS[str(issue.path[-1])][0]}: {issue.message}; {issue.hint}" for issue in issues
+        )
+        raise CommandError("\n  ".join(faults))
+
+
+def _check_output(output: str) -> None:
+    try:
+        check_writable(Path(output))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"cannot write {_shown(output)}: {_reason(error)}") from error
+
+
+def _deliver(document: dict[str, Any], output: str | None, *, to_standard_output: bool) -> None:
+    """Write the document where it was asked for; what cannot be written there goes to standard output instead."""
+    data = encode(document)
+    failure: CommandError | None = None
+    if output is not None:
+        try:
+            write_file(Path(output), data)
+        except (OSError, ValueError) as error:
+            message = f"cannot write {_shown(output)}: {_reason(error)}; the document is on standard output"
+            failure = CommandError(message)
+    if to_standard_output or failure is not None:
+        try:
+            write_standard_output(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CommandError(f"cannot write to standard output: {_reason(error)}") from error
+    if failure is not None:
+        raise failure
+
+
+def _list_issues(path: str, issues: Sequence[Issue]) -> str:
+    lines = [f"{_shown(path)}: {len(issues)} fault{'' if len(issues) == 1 else 's'}"]
+    for issue in issues[:MAX_ISSUES_NAMED]:
+        where = printable(issue.pointer) or "the document"
+        hint = f" ({printable(issue.hint)})" if issue.hint else ""
+        lines.append(f"  {where}: {printable(issue.message)} [{issue.code}]{hint}")
+    if len(issues) > MAX_ISSUES_NAMED:
+        lines.append(f"  … and {len(issues) - MAX_ISSUES_NAMED} more")
+    return "\n".join(lines)
+
+
+def _shown(path: str) -> str:
+    return "standard input" if path == "-" else printable(path)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:
+        stream = Forgiving(sys.stderr)
+        stream.write(message.rstrip("\n") + "\n")
+        stream.flush()

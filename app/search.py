@@ -1,0 +1,75 @@
+"""A search that a person watches and may interrupt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from app.display import ProgressDisplay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from rich.console import Console
+
+    from solver.instance import Request
+    from solver.result import Result
+
+REFRESH_INTERVAL_S = 0.1
+
+
+def run_search(request: Request, console: Console) -> Result:
+    """Solve ``request`` and show how it goes. The first interrupt ends the search with its best placement so far.
+
+    The search runs in a thread of its own, because Python delivers signals to the main thread only between two of its
+    own instructions: native code there would delay them. A second interrupt ends the process at once.
+
+    Raises:
+        InvalidInstance: no method can solve the instance as stated.
+    """
+    stop, finished = threading.Event(), threading.Event()
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def search() -> None:
+        try:
+            from solver.solve import solve  # takes a moment, in which the display and the signals already work
+
+            results.append(solve(request.instance, request.options, on_progress=display.report, stop=stop))
+        except BaseException as error:  # noqa: BLE001  raised again in the main thread
+            errors.append(error)
+        finally:
+            finished.set()
+
+    display = ProgressDisplay(console, request.instance.objective.kind)
+    with display, _interruptible(stop, display):
+        threading.Thread(target=search, name="search", daemon=True).start()
+        while not finished.wait(REFRESH_INTERVAL_S):
+            if stop.is_set():
+                display.announce_stop()
+            display.refresh()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+@contextmanager
+def _interruptible(stop: threading.Event, display: ProgressDisplay) -> Iterator[None]:
+    """SIGINT and SIGTERM set ``stop``; a second one ends the process."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            display.restore_terminal()
+            os._exit(128 + number)
+        stop.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
