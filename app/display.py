@@ -100,7 +100,11 @@ def number(value: float) -> str:
 
 def percent(ratio: float) -> str:
     """A ratio in percent, to two significant digits; nothing above 0 is shown as 0."""
-    return "0 %" if ratio == 0 else f"{100 * ratio:.2g} %" if ratio < 0.1 else f"{100 * ratio:.1f} %"
+    if ratio == 0:
+        return "0 %"
+    if ratio < 1e-6:
+        return "<0.0001 %"
+    return f"{100 * ratio:.2g} %" if ratio < 0.1 else f"{100 * ratio:.1f} %"
 
 
 class ProgressDisplay:

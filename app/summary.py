@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 MAX_STAGES = 64
 MAX_REASONS = 20
 MAX_NAMES = 8
-BAR_WIDTH = 28
+MAX_BAR_WIDTH = 28
+MIN_BAR_WIDTH = 8
+WIDE = 100  # columns from which on a stage gets a long bar and words beside it
 
 _STOPPED = {
     StopReason.PROVED: "nothing was left to prove",
@@ -101,17 +103,19 @@ def _stage_table(console: Console, instance: Instance, stages: Sequence[Stage]) 
         and instance.objective.schedule is PipelineSchedule.ONE_F_ONE_B
     )
     fancy = console.encoding.lower().startswith("utf")
+    is_wide = console.width >= WIDE
+    width = MAX_BAR_WIDTH if is_wide else MIN_BAR_WIDTH
     table = Table(box=box.SIMPLE_HEAD if fancy else box.ASCII, pad_edge=False)
     table.add_column("device", no_wrap=True, max_width=24)
-    for name in ("operators", "compute ms", "in ms", "out ms", "load ms", "memory"):
+    for name in ("ops", "compute", "in", "out", "load ms", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(_legend(fancy=fancy), no_wrap=True)
+    table.add_column(_legend(fancy=fancy) if is_wide else "", no_wrap=True)
     shown = stages if len(stages) <= MAX_STAGES else stages[:MAX_STAGES]
     for stage in shown:
         is_bottleneck = one_bottleneck and stage.load_ms == largest > 0
-        bar = _bar(stage, largest, fancy=fancy)
+        bar = _bar(stage, largest, width, fancy=fancy)
         if is_bottleneck:
-            bar.append(" ◀ bottleneck" if fancy else " < bottleneck", style="bold")
+            bar.append((" ◀" if fancy else " <") + (" bottleneck" if is_wide else ""), style="bold")
         table.add_row(
             Text(printable(stage.device)),
             str(len(stage.operators)),
@@ -129,9 +133,9 @@ def _legend(*, fancy: bool) -> Text:
     return Text("load: █ compute ▒ transfer" if fancy else "load: # compute = transfer")
 
 
-def _bar(stage: Stage, largest: float, *, fancy: bool) -> Text:
+def _bar(stage: Stage, largest: float, width: int, *, fancy: bool) -> Text:
     """The load on the scale of the largest one, split between compute and transfers in proportion."""
-    cells = round(BAR_WIDTH * stage.load_ms / largest) if largest > 0 else 0
+    cells = round(width * stage.load_ms / largest) if largest > 0 else 0
     if stage.load_ms > 0:
         cells = max(cells, 1)
     busy = stage.compute_time_ms + stage.transfer_in_ms + stage.transfer_out_ms
