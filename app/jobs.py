@@ -31,7 +31,7 @@ _WRITE_DELAYS_S = (0.2, 1.0, 5.0)
 _log = logging.getLogger(__name__)
 
 
-class DatabaseInUse(RuntimeError):  # noqa: N818 - says what is the case
+class DatabaseInUse(RuntimeError):
     """Another server runs the jobs of this database."""
 
 

@@ -93,6 +93,8 @@ def install_documentation(app: FastAPI) -> None:
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            # FastAPI leaves out every null, also those an example means.
+            document["paths"]["/placements"]["post"]["requestBody"] = REQUEST_BODY
             schemas = document["components"]["schemas"]
             for model in (RequestDocument, Problem):
                 schema = model.model_json_schema(ref_template=_REF)

@@ -121,8 +121,10 @@ async def _answer_database_error(_request: Request, error: Exception) -> Respons
 
 
 async def _answer_defect(_request: Request, _error: Exception) -> Response:
-    # Starlette raises the exception again afterwards, so the server's log has the traceback.
-    return ProblemResponse(describe("internal-error", "The fault is not in the request. It has been logged."))
+    # Starlette raises the exception again afterwards: the server logs the traceback and closes the connection, of which
+    # the client must know, or its next request would be lost.
+    problem = describe("internal-error", "The fault is not in the request. It has been logged.")
+    return ProblemResponse(problem, {"Connection": "close"})
 
 
 def install_handlers(app: FastAPI) -> None:

@@ -65,7 +65,7 @@ class DocumentRow(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class ClaimLost(Exception):  # noqa: N818 - a state of affairs, not a mistake
+class ClaimLost(Exception):
     """The job is no longer this owner's to write."""
 
 

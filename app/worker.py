@@ -47,8 +47,8 @@ class Task:
 def run(task: Task, connection: Connection) -> None:
     """The entry point of the child."""
     stop = threading.Event()
+    _listen_for_interrupt(stop)  # before any other thread is there to receive the signal instead
     _separate()
-    _listen_for_interrupt(stop)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s solve %(process)d %(message)s")
     try:
         request = native.read(gzip.decompress(task.document))
@@ -171,7 +171,7 @@ def _listen_for_interrupt(stop: threading.Event) -> None:
     """Turn SIGINT into ``stop``.
 
     Not a signal handler: those run only when the main thread is back from native code, and CP-SAT installs its own.
-    A blocked signal is received by whoever waits for it. Threads started from here on inherit the block.
+    A signal that every thread blocks is received by the one that waits for it. Threads inherit the block.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 

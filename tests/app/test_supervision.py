@@ -1,0 +1,155 @@
+"""Solves that die, hang or overrun, and servers that go while one is running."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from live_server import LiveServer
+from slow_document import make_slow
+
+
+@pytest.fixture
+def live(start_server):
+    return start_server()
+
+
+def test_a_killed_solve_fails_and_keeps_its_best(live, slow, tiny):
+    job = live.wait_for_incumbent(live.submit(slow))
+    [pid] = live.list_solves()
+    os.kill(pid, signal.SIGKILL)
+    job = live.read(job["id"], wait_s=20)
+    assert job["state"] == "failed"
+    assert job["error"]["type"] == "urn:placewright:problem:solver-died"
+    assert "9" in job["error"]["detail"]
+    assert job["finished_at"]
+    assert job["result"]["status"] == "feasible"
+    assert set(job["result"]["placement"]) == {operator["id"] for operator in slow["graph"]["operators"]}
+    # and the service goes on
+    assert httpx.get(f"{live.url}/readyz").status_code == 200
+    assert httpx.post(f"{live.url}/placements", json=tiny, timeout=30).json()["state"] == "succeeded"
+
+
+def test_the_forkserver_may_die_too(live, slow, tiny):
+    live.wait_for_incumbent(live.submit(slow))
+    for pid in live.list_processes():
+        if pid != live.process.pid:
+            os.kill(pid, signal.SIGKILL)
+    answers = [httpx.post(f"{live.url}/placements", json=tiny, timeout=30).json() for _ in range(2)]
+    assert answers[-1]["state"] == "succeeded"
+
+
+def test_a_solve_that_hangs_is_killed_after_its_time(start_server):
+    live = start_server(OVERRUN_GRACE_S=1, STOP_GRACE_S=1)
+    job = live.wait_for_incumbent(live.submit(make_slow(time_limit_s=2)))
+    [pid] = live.list_solves()
+    os.kill(pid, signal.SIGSTOP)
+    job = live.read(job["id"], wait_s=20)
+    assert job["state"] == "failed"
+    assert job["error"]["type"] == "urn:placewright:problem:time-limit-overrun"
+    assert job["result"]["placement"]
+    assert not live.list_solves()
+
+
+def test_no_thread_of_a_solve_takes_the_interrupt_from_the_one_that_waits_for_it(live, slow):
+    live.wait_for_incumbent(live.submit(slow))
+    [pid] = live.list_solves()
+    statuses = [(task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    blocked = [int(re.search(r"SigBlk:\s*(\w+)", status)[1], 16) for status in statuses]
+    assert len(blocked) > 3
+    is_open = [not mask >> (signal.SIGINT - 1) & 1 for mask in blocked]
+    assert sum(is_open) == 1  # the kernel opens it for the thread that waits
+
+
+def test_a_solve_that_overruns_is_asked_to_stop_first(start_server):
+    # The server's clock starts after the child's, so a grace of almost nothing interrupts a solve in good order.
+    live = start_server(OVERRUN_GRACE_S=0.001, MAX_TIME_LIMIT_S=3)
+    job = live.read(live.submit(make_slow(time_limit_s=3)), wait_s=20)
+    assert job["state"] == "succeeded"
+    assert job["result"]["stop_reason"] == "time_limit"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_server_finishes_its_jobs_when_it_is_back(start_server, query, number):
+    first = start_server()
+    job = first.wait_for_incumbent(first.submit(make_slow(time_limit_s=3)))
+    assert first.stop(number) == 128 + number
+    assert not first.wait_for_no_processes()
+    assert query(first, "SELECT state, attempt, owner FROM placements") == [("queued", 0, None)]
+    second = start_server()
+    known = second.read(job["id"])
+    assert known["result"]["objective_value"] <= job["result"]["objective_value"]
+    job = second.read(job["id"], wait_s=30)
+    assert job["state"] == "succeeded"
+    assert job["attempt"] == 1
+    assert job["result"]["stop_reason"] == "time_limit"
+
+
+def test_a_waiting_client_is_let_go_when_the_server_stops(live, slow):
+    with httpx.Client(base_url=live.url, timeout=30) as client:
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(client.post("/placements", json=slow)))
+        thread.start()
+        while not live.list_solves():
+            time.sleep(0.05)
+        live.stop()
+        thread.join()
+    assert answers[0].status_code == 202
+    assert answers[0].headers["Location"]
+
+
+def test_a_killed_server_leaves_no_orphans_and_its_jobs_are_taken_up(start_server, query):
+    first = start_server()
+    job = first.wait_for_incumbent(first.submit(make_slow(time_limit_s=3)))
+    waiting = first.submit(make_slow(time_limit_s=1))
+    first.kill()
+    assert not first.wait_for_no_processes()
+    assert query(first, "SELECT state FROM placements WHERE owner IS NOT NULL")
+    second = start_server()
+    job = second.read(job["id"], wait_s=30)
+    assert (job["state"], job["attempt"]) == ("succeeded", 2)
+    assert second.read(waiting, wait_s=30)["state"] == "succeeded"
+
+
+def test_a_job_that_kills_its_server_is_given_up(start_server):
+    first = start_server(MAX_ATTEMPTS=1)
+    job = first.wait_for_incumbent(first.submit(make_slow()))
+    first.kill()
+    second = start_server(MAX_ATTEMPTS=1)
+    job = second.read(job["id"])
+    assert job["state"] == "failed"
+    assert job["error"]["type"] == "urn:placewright:problem:too-many-attempts"
+    assert job["result"]["placement"]
+
+
+def test_a_second_server_keeps_its_hands_off_the_jobs(live, tmp_path, tiny):
+    second = LiveServer(tmp_path).spawn()
+    assert second.process.wait(30) == 3
+    assert "another server" in second.log.read_text()
+    assert not second.wait_for_no_processes()
+    assert httpx.post(f"{live.url}/placements", json=tiny, timeout=30).json()["state"] == "succeeded"
+
+
+def test_solves_never_take_more_cores_than_there_are(start_server, tiny):
+    live = start_server(SLOTS=2)
+    big, small = make_slow(time_limit_s=1.5), make_slow(time_limit_s=1.5)
+    big["solver"]["workers"] = 2
+    ids = [live.submit(document) for document in (small, big, small, small, tiny)]
+    needs = dict(zip(ids, (1, 2, 1, 1, 2), strict=True))
+    while not all((jobs := {i: live.read(i) for i in ids})[i]["finished_at"] for i in ids):
+        assert len(live.list_solves()) <= 2
+        time.sleep(0.05)
+    starts = [jobs[i]["started_at"] for i in ids]
+    assert starts == sorted(starts), "the queue is served in the order of creation"
+    events = sorted(
+        [(jobs[i]["started_at"], needs[i]) for i in ids] + [(jobs[i]["finished_at"], -needs[i]) for i in ids]
+    )
+    in_use = [sum(need for _, need in events[: k + 1]) for k in range(len(events))]
+    assert max(in_use) == 2
+    assert all(job["state"] == "succeeded" for job in jobs.values())
