@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
@@ -70,7 +71,7 @@ def check_placement(instance, result):
 
 def check_progress(instance, result, steps):
     """Values only fall, bounds only rise, and every placement that was shown is what it was said to be."""
-    for one, following in zip(steps, steps[1:], strict=False):
+    for one, following in itertools.pairwise(steps):
         assert following.incumbent.elapsed_s >= one.incumbent.elapsed_s
         assert following.incumbent.best_bound >= one.incumbent.best_bound
         if one.incumbent.objective_value is not None:
