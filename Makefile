@@ -39,10 +39,12 @@ format: install ## rewrite the sources in the house style
 bench: install ## quality and speed over the public workloads
 	$(BIN)/python -m benchmarks.run
 
-lock: install ## compile requirements.lock again: hashes, no addresses
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+lock: install ## compile the requirements locks again: hashes, no addresses
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --extra service --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
+	$(LOCK) --extra service --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
+	$(LOCK) --extra service --constraint requirements.lock --output-file requirements-service.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --output-file requirements-build.lock requirements-build.in
 
 clean: ## remove what the other commands made
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache
