@@ -115,7 +115,7 @@ def _check_graph(graph: Graph) -> Iterator[Issue]:
 
 
 def _check_edges(edges: tuple[Edge, ...], operators: Mapping[str, int]) -> Iterator[Issue]:
-    first_of_tensor: dict[tuple[str, str | None], tuple[int, Edge]] = {}
+    first_of_tensor: dict[tuple[str, str | None], Edge] = {}
     for index, edge in enumerate(edges):
         path: Path = ("graph", "edges", index)
         for end, name in (("source", edge.source), ("target", edge.target)):
@@ -136,7 +136,7 @@ def _check_edges(edges: tuple[Edge, ...], operators: Mapping[str, int]) -> Itera
         yield from _check_number(edge.bytes, (*path, "bytes"), high=MAX_BYTES, whole=True)
         if edge.transfer_time_ms is not None:
             yield from _check_number(edge.transfer_time_ms, (*path, "transfer_time_ms"), high=MAX_TIME_MS)
-        first_index, first = first_of_tensor.setdefault((edge.source, edge.tensor), (index, edge))
+        first = first_of_tensor.setdefault((edge.source, edge.tensor), edge)
         for code, what, mine, its in (
             ("tensor_bytes_mismatch", "bytes", edge.bytes, first.bytes),
             ("tensor_transfer_time_mismatch", "transfer_time_ms", edge.transfer_time_ms, first.transfer_time_ms),
@@ -144,8 +144,8 @@ def _check_edges(edges: tuple[Edge, ...], operators: Mapping[str, int]) -> Itera
             if mine != its and not (_is_nan(mine) or _is_nan(its)):
                 yield Issue(
                     code,
-                    f"edge {index} carries the same tensor of {edge.source!r} as edge {first_index}, "
-                    f"but its {what} is {mine}, not {its}",
+                    f"{edge.source!r} sends the same tensor to {edge.target!r} and to {first.target!r}, "
+                    f"but {what} is {mine} here and {its} there",
                     (*path, what),
                     "give all edges of one tensor the same size, or name different tensors",
                 )
@@ -285,15 +285,16 @@ def _check_transfer_times(instance: Instance) -> Iterator[Issue]:
     interconnect = instance.cluster.interconnect
     if interconnect.model is not InterconnectModel.HOST or interconnect.host_bandwidth_bytes_per_s is not None:
         return
-    needing = (index for index, edge in enumerate(instance.graph.edges) if edge.transfer_time_ms is None and edge.bytes)
-    edge_index = next(needing, None)
-    if edge_index is None:
+    needing = (edge for edge in instance.graph.edges if edge.transfer_time_ms is None and edge.bytes)
+    first = next(needing, None)
+    if first is None:
         return
     for index, spec in enumerate(instance.cluster.devices):
         if not spec.is_host and spec.count != 0 and spec.host_bandwidth_bytes_per_s is None:
             yield Issue(
                 "missing_bandwidth",
-                f"edge {edge_index} has bytes but no transfer_time_ms, and device {spec.id!r} has no host bandwidth",
+                f"the edge from {first.source!r} to {first.target!r} has bytes but no transfer_time_ms, "
+                f"and device {spec.id!r} has no host bandwidth",
                 ("cluster", "devices", index, "host_bandwidth_bytes_per_s"),
                 "give cluster.interconnect.host_bandwidth_bytes_per_s, or transfer_time_ms on every edge",
             )

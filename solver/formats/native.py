@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -65,6 +66,11 @@ _HINTS = {
 }
 
 
+MAX_FLOAT = sys.float_info.max
+STAND_IN_COUNT = 1024
+"""Devices of an entry whose count cannot be read; references to them are not faults of their own."""
+
+
 def read(data: bytes) -> Request:
     """A request from the bytes of a native document.
 
@@ -91,6 +97,8 @@ def from_document(document: Any) -> Request:
 def issue_of(fault: Mapping[str, Any]) -> Issue:
     """A fault that Pydantic found, in our words."""
     code = _CODES.get(fault["type"], "wrong_type")
+    if code == "wrong_type" and isinstance(fault["input"], int) and abs(fault["input"]) > MAX_FLOAT:
+        code = "out_of_range"  # not a number that Pydantic can read
     # Pydantic marks a fault in the key of a map with a further part that is no part of the document.
     path: Path = tuple(part for part in fault["loc"] if part != "[key]")
     found = "" if code in {"missing_field", "unknown_field"} else f", found {_shorten(fault['input'])}"
@@ -121,13 +129,21 @@ def _faults_of_the_rest(document: Any, faults: Sequence[Issue]) -> list[Issue]:
     """What else is wrong, as far as it can be told while the faulty parts are looked past.
 
     Faulty records of a list are replaced by sound ones of the same id, or left out; other faulty fields fall back to
-    their defaults. Faults that stand inside a replaced part are not reported again.
+    their defaults, or take the object they are needed in with them. Faults that stand inside a replaced part are not
+    reported again.
     """
-    mended, replaced, index_of = _look_past(document, [fault.path for fault in faults])
-    try:
-        request = _build(RequestDocument.model_validate(mended))
-    except ValidationError:
-        return []
+    paths = [fault.path for fault in faults]
+    while True:
+        mended, replaced, index_of = _look_past(document, paths)
+        try:
+            request = _build(RequestDocument.model_validate(mended))
+        except ValidationError as error:
+            wider = {tuple(fault["loc"][:-1]) for fault in error.errors(include_url=False, include_input=False)}
+            if () in wider or wider <= replaced:
+                return []
+            paths += wider
+        else:
+            break
     issues = []
     for issue in (*validate(request.instance), *validate_options(request.options)):
         path = issue.path
@@ -135,14 +151,15 @@ def _faults_of_the_rest(document: Any, faults: Sequence[Issue]) -> list[Issue]:
             size = len(where)
             if path[:size] == where and len(path) > size:
                 path = (*where, indices[int(path[size])], *path[size + 1 :])
-        if not any(path[: len(part)] == part for part in replaced) and issue.code not in {"empty_graph", "no_devices"}:
+        inside = any(path[:size] in replaced for size in range(1, len(path) + 1))
+        if not inside and issue.code not in {"empty_graph", "no_devices"}:
             issues.append(Issue(issue.code, issue.message, path, issue.hint))
     return issues
 
 
 def _look_past(document: Any, paths: list[Path]) -> tuple[Any, set[Path], dict[Path, list[int]]]:
     """A copy of the document without its faulty parts, those parts, and where the records of each list came from."""
-    mended = _copy(document, 3)
+    mended = _copy(document, 4)  # as deep as the fields outside of lists stand
     replaced: set[Path] = set()
     left_out: dict[Path, set[int]] = {}
     for path in paths:
@@ -198,6 +215,8 @@ def _sound_record(where: Path, record: Any, index: int) -> dict[str, Any] | None
     count = found.get("count")
     if isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MAX_DEVICES:
         sound["count"] = count
+    elif count is not None:
+        sound["count"] = STAND_IN_COUNT
     return {**sound, "kind": "\x00", "is_host": True}
 
 

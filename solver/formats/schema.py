@@ -65,7 +65,7 @@ class EdgeRecord(_Record):
 class GraphRecord(_Record):
     """The operator graph; it must not have cycles."""
 
-    name: str | None = None
+    name: Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None = None
     operators: list[OperatorRecord]
     edges: list[EdgeRecord] = Field(default_factory=list)
 
