@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import threading
@@ -12,10 +13,11 @@ from importlib.metadata import version
 from solver.bounds import bound_period
 from solver.compiled import CompiledInstance, compile_instance
 from solver.errors import InvalidInstance, Issue, UnsupportedInstance
+from solver.exact.throughput_ideals import IdealProgram, close_gap, span_of, supports
 from solver.formulations import cpsat
 from solver.formulations.throughput_assignment_cpsat import AssignmentModel
 from solver.formulations.throughput_ladder_cpsat import LadderModel
-from solver.heuristics.segments import place_segments
+from solver.heuristics.segments import place_segments, topological_orders
 from solver.infeasibility import find_reasons
 from solver.instance import Instance, InterconnectModel, ObjectiveKind, Partition, SolverOptions
 from solver.reductions import reduce_instance
@@ -25,6 +27,10 @@ from solver.validation import validate, validate_options
 
 MAX_MODEL_BOOLEANS = 3_000_000
 """Models beyond this size would not be built, let alone solved, within any time limit people set."""
+FIRST_STEPS = 40_000_000
+"""Steps (about a second) that the ideal program gets before others are called in; counted, so that it is repeatable."""
+MAX_IDEALS = 8_000_000
+"""Some 500 MB."""
 LADDER_SHARE = 0.4
 """Part of the remaining time in which a convex or free search may look for a good acyclic start."""
 
@@ -142,13 +148,60 @@ class _Run:
         """Run the formulations until the search is over or nothing is left to run."""
         search = self.search
         if self.partition is Partition.ACYCLIC:
-            self._run(LadderModel, self.acyclic, search.remaining_s, proves=True)
+            self._prove_acyclic()
             return
         if self.acyclic.allowed.any(axis=1).all():
             self._run(LadderModel, self.acyclic, search.remaining_s * LADDER_SHARE, proves=False)
         self._run(AssignmentModel, self.reduced, search.remaining_s, proves=True)
 
-    def _run(self, kind: type[cpsat.Model], compiled: CompiledInstance, time_limit_s: float, *, proves: bool) -> None:
+    def _prove_acyclic(self) -> None:
+        """The ideal program for a moment, which often suffices; then, with workers to spare, both methods in a race."""
+        search = self.search
+        program = self._ideal_program()
+        modelled = self.acyclic.num_items * self.acyclic.num_devices <= MAX_MODEL_BOOLEANS
+        if program is not None:
+            self.methods.append("ideals")
+            self._run_ideals(program, FIRST_STEPS if modelled else float("inf"))
+        if search.over or not modelled:
+            return
+        rival = None
+        if program is not None and self.workers > 1:
+            rival = threading.Thread(target=self._run_ideals, args=(program, float("inf")), name="ideals", daemon=True)
+            rival.start()
+        self._run(
+            LadderModel, self.acyclic, search.remaining_s, proves=True, workers=self.workers - (rival is not None)
+        )
+        if rival is not None:
+            rival.join(search.remaining_s)
+
+    def _ideal_program(self) -> IdealProgram | None:
+        if not supports(self.acyclic):
+            return None
+        orders = topological_orders(self.acyclic, self.search.options.seed)
+        few = itertools.islice(orders, 4 if self.acyclic.num_items <= 10_000 else 1)
+        program = IdealProgram(self.acyclic, min(few, key=lambda order: span_of(self.acyclic, order)), MAX_IDEALS)
+        return program if program.fits else None
+
+    def _run_ideals(self, program: IdealProgram, max_steps: float) -> None:
+        search = self.search
+        close_gap(
+            program,
+            interval=lambda: (search.best_bound, search.objective_value or _worst_period(self.acyclic)),
+            found=lambda assignment: search.offer(self.acyclic.placement(assignment), "ideals"),
+            proved=lambda period: search.claim_bound(period, "ideals"),
+            expired=lambda: search.over,
+            max_steps=max_steps,
+        )
+
+    def _run(
+        self,
+        kind: type[cpsat.Model],
+        compiled: CompiledInstance,
+        time_limit_s: float,
+        *,
+        proves: bool,
+        workers: int | None = None,
+    ) -> None:
         """One formulation, again with finer units while that can still close the gap.
 
         ``proves`` tells whether the model covers every feasible placement, so that its bounds are bounds.
@@ -180,12 +233,12 @@ class _Run:
                     model.hint(hint)
             options = cpsat.RunOptions(
                 time_limit_s=deadline - search.elapsed_s,
-                workers=self.workers,
+                workers=workers or self.workers,
                 seed=search.options.seed,
                 relative_gap=search.options.relative_gap if proves else 0.0,
                 presolve=search.placement is not None and kind.presolve,
             )
-            outcome = cpsat.run(model, options, take, note, search.stop)
+            outcome = cpsat.run(model, options, take, note, lambda: search.over)
             if outcome is cpsat.Outcome.INFEASIBLE and search.placement is None and proves:
                 search.infeasible_by = kind.name
             if outcome is not cpsat.Outcome.OPTIMAL:

@@ -194,11 +194,11 @@ def run(
     options: RunOptions,
     on_assignment: Callable[[Assignment], None],
     on_bound: Callable[[float], None],
-    stop: threading.Event,
+    over: Callable[[], bool],
 ) -> Outcome:
     """Solve; report every better assignment and every better bound (in ms) as they come, from solver threads.
 
-    The search runs in a thread of its own, so that signals and ``stop`` are heard while native code runs, and so that a
+    The search runs in a thread of its own, so that signals and ``over`` are heard while native code runs, and so that a
     search which overruns its limit can be left behind.
     """
     solver = cp_model.CpSolver()
@@ -230,7 +230,7 @@ def run(
     waited = 0.0
     while not ended.wait(0.02):
         waited += 0.02
-        if stop.is_set() or waited > options.time_limit_s + grace_s:
+        if over() or waited > options.time_limit_s + grace_s:
             solver.stop_search()
             ended.wait(grace_s)
             break

@@ -28,6 +28,7 @@ MAX_STATES = 4096
 MAX_STEPS = 2e9
 """Rough limit on the work for one order."""
 NUM_RANDOM_ORDERS = 12
+GREEDY_ROUNDS = 60
 
 Assignment = list[tuple[int, int]]
 _OVERLAPS = {Overlap.NONE: 0, Overlap.FULL: 1, Overlap.DUPLEX: 2}
@@ -36,7 +37,7 @@ _OVERLAPS = {Overlap.NONE: 0, Overlap.FULL: 1, Overlap.DUPLEX: 2}
 def place_segments(
     compiled: CompiledInstance, *, bound_ms: float, seed: int, expired: Callable[[], bool]
 ) -> Iterator[Assignment]:
-    """Assignments in the order found, each better than those before it (by the ``1f1b`` load).
+    """Assignments as they are found: greedy ones at once, then the best cut of each order where it is better.
 
     Args:
         compiled: reduced for the acyclic partition.
@@ -45,11 +46,15 @@ def place_segments(
         expired: asked between orders.
     """
     table = _Table(compiled)
-    if table.num_states == 0 or table.steps() > MAX_STEPS:
-        return
     best = math.inf
     for order in topological_orders(compiled, seed):
         if expired():
+            return
+        if math.isinf(best):
+            start = place_greedily(compiled, order, bound_ms)
+            if start is not None:
+                yield start
+        if table.steps() > MAX_STEPS:
             return
         # With a limit, segments end early; it is raised until the order has an answer.
         limit = best if math.isfinite(best) else max(bound_ms * 1.25, 1e-9)
@@ -62,6 +67,36 @@ def place_segments(
         if assignment is not None and value < best:
             best = value
             yield assignment
+
+
+def place_greedily(compiled: CompiledInstance, order: Ints, bound_ms: float) -> Assignment | None:
+    """An answer at once, at any size: fill device after device along ``order`` up to a common limit; bisect the limit.
+
+    Each device takes the longest segment whose load stays within the limit. Devices of the largest class come first.
+    """
+    table = _Table(compiled)
+    classes = sorted(range(len(compiled.classes)), key=lambda k: (-compiled.classes[k].count, k))
+    sequence = np.array([k for k in classes for _ in range(compiled.classes[k].count)], dtype=np.int64)
+    low, high, best = bound_ms, table.worst, None
+    for _ in range(GREEDY_ROUNDS):
+        # Far above the bound, orders of magnitude count; near it, differences do.
+        limit = math.sqrt(max(low, high * 1e-9) * high) if high > 4 * low else (low + high) / 2
+        starts = table.fill(order, sequence, limit)
+        if starts is None:
+            low = limit
+        else:
+            high, best = limit, starts
+        if high - low <= 1e-4 * high:
+            break
+    if best is None:
+        return None
+    taken = [0] * len(compiled.classes)
+    assignment: Assignment = [(0, 0)] * len(order)
+    for stage, index in enumerate(sequence):
+        for item in order[best[stage] : best[stage + 1]]:
+            assignment[item] = (int(index), taken[index])
+        taken[index] += 1
+    return assignment
 
 
 class _Table:
@@ -100,6 +135,24 @@ class _Table:
     def steps(self) -> float:
         size = self.compiled.num_items
         return float(size * max(1.0, 4.0 * size / max(1, sum(self.counts))) * self.num_states)
+
+    def fill(self, order: Ints, sequence: Ints, limit: float) -> Ints | None:
+        """Where each device of ``sequence`` starts (and a last end), or ``None`` if items are left over."""
+        starts: Ints = _fill(
+            order,
+            sequence,
+            self.compute,
+            self.memory,
+            self.limits,
+            self.times,
+            self.producer,
+            self.num_consumers,
+            self.first,
+            self.touching,
+            _OVERLAPS[self.compiled.overlap],
+            limit * (1 + 1e-12),
+        )
+        return starts if starts[-1] == len(order) else None
 
     def cut(self, order: Ints, limit: float) -> tuple[float, Assignment | None]:
         """The best cut of ``order`` with loads up to ``limit``; ``None`` if there is none."""
@@ -238,6 +291,70 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
             position = before
             state -= strides[k]
     return value, starts[:num_segments], classes[:num_segments]
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
+    order: Ints,
+    sequence: Ints,
+    compute: Floats,
+    memory: Floats,
+    limits: Floats,
+    times: Floats,
+    producer: Ints,
+    num_consumers: Ints,
+    first: Ints,
+    touching: Ints,
+    overlap: int,
+    limit: float,
+) -> npt.NDArray[np.int64]:
+    size = len(order)
+    starts = np.zeros(len(sequence) + 1, dtype=np.int64)
+    inside = np.zeros(len(producer), dtype=np.int64)
+    home = np.zeros(len(producer), dtype=np.bool_)
+    start = 0
+    for stage in range(len(sequence)):
+        k = sequence[stage]
+        spent = incoming = outgoing = held = 0.0
+        end = longest = start
+        while end < size:
+            item = order[end]
+            spent += compute[item, k]
+            held += memory[item]
+            if spent > limit or held > limits[k]:
+                break
+            for index in range(first[item], first[item + 1]):
+                tensor = touching[index]
+                time = times[tensor, k]
+                if (not home[tensor]) and inside[tensor] > 0:
+                    incoming -= time
+                if home[tensor] and inside[tensor] < num_consumers[tensor]:
+                    outgoing -= time
+                if producer[tensor] == item:
+                    home[tensor] = True
+                else:
+                    inside[tensor] += 1
+                if (not home[tensor]) and inside[tensor] > 0:
+                    incoming += time
+                if home[tensor] and inside[tensor] < num_consumers[tensor]:
+                    outgoing += time
+            end += 1
+            if overlap == 0:
+                load = spent + incoming + outgoing
+            elif overlap == 1:
+                load = max(spent, incoming + outgoing)
+            else:
+                load = max(spent, incoming, outgoing)
+            if load <= limit:
+                longest = end
+        for position in range(start, end):
+            item = order[position]
+            for index in range(first[item], first[item + 1]):
+                inside[touching[index]] = 0
+                home[touching[index]] = False
+        start = longest
+        starts[stage + 1] = start
+    return starts
 
 
 def topological_orders(compiled: CompiledInstance, seed: int) -> Iterator[Ints]:

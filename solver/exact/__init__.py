@@ -1,0 +1,1 @@
+"""Exact algorithms that are no mathematical models; a file per algorithm."""
