@@ -208,12 +208,21 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     try:
+        from pydantic import ValidationError
+
         from app.main import serve
+        from app.settings import Settings
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in SERVICE_PACKAGES:
             raise
         message = f"the HTTP service needs the package {error.name}: pip install 'placewright[service]'"
         raise CommandError(message) from error
+    try:
+        Settings()  # reads the environment, where a mistake is the operator's, not a defect
+    except ValidationError as error:
+        faults = [(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False, include_context=False)]
+        lines = (f"PLACEWRIGHT_{str(loc[0]).upper()}: {message}" if loc else message for loc, message in faults)
+        raise CommandError("\n  ".join(lines)) from error
     try:
         serve(arguments.host, arguments.port)
     except OSError as error:

@@ -443,6 +443,20 @@ def test_serve_passes_host_and_port_on(run, monkeypatch):
     assert calls == [("0.0.0.0", 8123)]
 
 
+def test_serve_names_a_setting_that_is_wrong(run, monkeypatch):
+    monkeypatch.setenv("PLACEWRIGHT_SLOTS", "many")
+    monkeypatch.setenv("PLACEWRIGHT_MAX_ATTEMPTS", "0")
+    code, out, err = run("serve")
+    assert (code, out) == (2, "")
+    assert "PLACEWRIGHT_SLOTS: " in err
+    assert "PLACEWRIGHT_MAX_ATTEMPTS: " in err
+    monkeypatch.undo()
+    monkeypatch.setenv("PLACEWRIGHT_DATABASE_URL", "nonsense")
+    code, _, err = run("serve")
+    assert code == 2
+    assert "database_url is no database address" in err
+
+
 def test_serve_on_a_port_in_use(run, monkeypatch):
     def serve(_host, _port):
         raise OSError(98, "Address already in use")
