@@ -168,7 +168,8 @@ class IdealProgram:
 
     def _remaining(self, period_ms: float) -> tuple[Floats, Floats]:
         """Per position the main class's compute; per class how much of that one device can take within the period."""
-        main = np.where(np.isfinite(self._compute[:, 0]), self._compute[:, 0], 0.0)
+        # What takes longer than the period there cannot be there, and would only drown the others in rounding errors.
+        main = np.where(self._compute[:, 0] <= period_ms * (1 + 1e-9), self._compute[:, 0], 0.0)
         share = np.full(len(self._counts), period_ms)
         for k in range(1, len(self._counts)):
             usable = np.isfinite(self._compute[:, k]) & (main > 0) & (self._compute[:, k] <= period_ms)
@@ -225,6 +226,8 @@ def close_gap(
             proved(period)
         else:
             found(trial.assignment)
+            if interval()[1] >= value:
+                return  # refused, or no better than it was by the verifier's sums: the next trial would be the same
         just_below = False
 
 
@@ -581,6 +584,8 @@ def _explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the
     limit = period * (1 + 1e-10)
     ceiling = 2 * period + 1e-300
     total = main_compute.sum()
+    # Room for rounding where what is done is taken from the total, which may dwarf what is left.
+    slack = 1e-9 * limit + 1e-12 * total
     strides = np.ones(num_classes, dtype=np.int64)
     for k in range(2, num_classes):
         strides[k] = strides[k - 1] * (counts[k - 1] + 1)
@@ -626,7 +631,7 @@ def _explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the
                 rest = (counts[0] - used) * limit
                 for k in range(1, num_classes):
                     rest += (counts[k] - (state // strides[k]) % (counts[k] + 1)) * share[k]
-                budget[state] = rest * (1 + 1e-10)
+                budget[state] = rest + slack
                 if total - done[origin] <= budget[state]:
                     alive = True
             if alive:
@@ -854,7 +859,7 @@ def _explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the
                                     continue
                                 target = state + strides[k]
                                 rest = budget[state] - share[k]
-                            if total - reached[new] > rest + 1e-9 * limit:
+                            if total - reached[new] > rest:
                                 continue
                             if slot < 0:
                                 slot = _find(slots, low, mask, key_low[new], key_first[new], key_second[new])

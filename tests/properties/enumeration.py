@@ -122,3 +122,68 @@ def transfer(instance, edge, device):
 
 def close(one, other, tolerance=1e-6):
     return math.isclose(one, other, rel_tol=tolerance, abs_tol=1e-9)
+
+
+def enumerate_pipelines(instance):
+    """Optimum of an acyclic 1f1b instance of forward operators without groups or constraints; infinite if none.
+
+    For instances too long to try all placements: all sets closed under predecessors, and from each every stage.
+    """
+    names = [operator.id for operator in instance.graph.operators]
+    before = {name: {e.source for e in instance.graph.edges if e.target == name} for name in names}
+    closed = [frozenset()]
+    for name in _sorted_by_edges(names, before):
+        closed += [ideal | {name} for ideal in closed if before[name] <= ideal]
+    specs = instance.cluster.devices
+    loads = {}
+
+    def load(stage, spec):
+        if (stage, spec.id) not in loads:
+            loads[stage, spec.id] = _stage_load(instance, stage, spec)
+        return loads[stage, spec.id]
+
+    best = {(frozenset(), (0,) * len(specs)): 0.0}
+    for ideal in sorted(closed, key=len):
+        states = [(used, value) for (reached, used), value in best.items() if reached == ideal]
+        if not states:
+            continue
+        for larger in closed:
+            if not ideal < larger:
+                continue
+            for index, spec in enumerate(specs):
+                cost = load(larger - ideal, spec)
+                for used, value in states:
+                    if used[index] < len(spec.names) and math.isfinite(cost):
+                        state = larger, (*used[:index], used[index] + 1, *used[index + 1 :])
+                        best[state] = min(best.get(state, math.inf), max(value, cost))
+    return min((value for (reached, _), value in best.items() if len(reached) == len(names)), default=math.inf)
+
+
+def _sorted_by_edges(names, before):
+    order = []
+    while len(order) < len(names):
+        order += [name for name in names if name not in order and before[name] <= set(order)][:1]
+    return order
+
+
+def _stage_load(instance, stage, spec):
+    held = [operator for operator in instance.graph.operators if operator.id in stage]
+    if any(spec.kind not in operator.compute_time_ms for operator in held):
+        return math.inf
+    if spec.memory_bytes is not None and sum(operator.memory_bytes for operator in held) > spec.memory_bytes:
+        return math.inf
+    compute = sum(operator.compute_time_ms[spec.kind] for operator in held)
+    incoming = outgoing = 0.0
+    for source in {edge.source for edge in instance.graph.edges}:
+        edges = [edge for edge in instance.graph.edges if edge.source == source]
+        inside = {edge.target in stage for edge in edges}
+        if not spec.is_host and source in stage and False in inside:
+            outgoing += edges[0].transfer_time_ms
+        if not spec.is_host and source not in stage and True in inside:
+            incoming += edges[0].transfer_time_ms
+    overlap = instance.cluster.interconnect.overlap
+    if overlap is Overlap.NONE:
+        return compute + incoming + outgoing
+    if overlap is Overlap.FULL:
+        return max(compute, incoming + outgoing)
+    return max(compute, incoming, outgoing)

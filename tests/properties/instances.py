@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 from solver.instance import (
     Cluster,
@@ -101,3 +102,63 @@ def random_devices(source):
         slow = source.choice([None, 700.0])
         devices.append(DeviceSpec("old", "old", source.choice([None, 5]), None, host_bandwidth_bytes_per_s=slow))
     return devices
+
+
+def with_extreme_costs(instance, seed):
+    """The same instance with times from 1e-9 to 1e12 side by side, and some that binary fractions cannot hold."""
+    source = random.Random(seed)
+
+    def cost(given):
+        return source.choice(
+            [
+                given,
+                given,
+                source.uniform(0, 1),
+                1e12 * source.random(),
+                1e-9 * source.random(),
+                source.choice([0.1, 0.2, 0.3, 0.7]),
+            ]
+        )
+
+    operators = tuple(
+        replace(operator, compute_time_ms={kind: cost(time) for kind, time in operator.compute_time_ms.items()})
+        for operator in instance.graph.operators
+    )
+    times = {}
+    edges = tuple(
+        replace(edge, transfer_time_ms=times.setdefault((edge.source, edge.tensor), cost(edge.transfer_time_ms or 0.0)))
+        for edge in instance.graph.edges
+    )
+    return replace(instance, graph=Graph(operators, edges))
+
+
+def random_chain_like(seed):
+    """Nine or ten forward operators in an order that a pipeline likes: a chain with shortcuts and twigs."""
+    source = random.Random(seed)
+    size = source.randint(8, 10)
+    costs = source.choice([lambda: source.randint(0, 3), lambda: source.uniform(0, 4)])
+    kinds = ["gpu", "old"]
+    room = source.choice([None, 8, 12])
+    operators = [
+        Operator(
+            f"o{i}",
+            {kind: float(costs()) for kind in kinds if kind == "gpu" or source.random() < 0.9},
+            source.choice([1, 1, 2]),
+        )
+        for i in range(size)
+    ]
+    if source.random() < 0.5:  # alike siblings
+        operators = [replace(o, compute_time_ms=operators[0].compute_time_ms, memory_bytes=1) for o in operators]
+    reach = source.choice([1, 2, 4, 9])
+    pairs = {(source.randint(max(0, i - reach), i - 1), i) for i in range(1, size) if source.random() < 0.9}
+    pairs |= {(a, b) for a in range(size) for b in range(a + 2, size) if source.random() < 0.08}
+    alike = source.random() < 0.5
+    times = {a: 0.5 if alike else source.choice([0.0, 0.25, source.uniform(0, 2)]) for a in range(size)}
+    edges = tuple(Edge(f"o{a}", f"o{b}", transfer_time_ms=times[a]) for a, b in sorted(pairs))
+    devices = [DeviceSpec("gpu", "gpu", room, source.randint(2, 4))]
+    if source.random() < 0.5:
+        devices.append(DeviceSpec("old", "old", room, source.randint(1, 2), is_host=source.random() < 0.3))
+    return Instance(
+        Graph(tuple(operators), edges),
+        Cluster(tuple(devices), Interconnect(overlap=source.choice(list(Overlap)))),
+    )
