@@ -8,27 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
+from typing import TypeGuard
 
 from solver.errors import Issue, Path
 from solver.instance import (
     Cluster,
     Constraints,
+    DeviceSpec,
     Edge,
+    Execution,
     Graph,
     Instance,
     Interconnect,
     InterconnectModel,
     Link,
     Objective,
+    ObjectiveKind,
+    Overlap,
+    Partition,
+    PipelineSchedule,
     SolverOptions,
 )
 
 MAX_TIME_MS = 1e15
 """Times above this (30,000 years) are taken for a mistake in the unit."""
-MAX_BYTES = 2**53
-"""Largest size that every JSON reader holds exactly."""
+MAX_BYTES = 2**53 - 1
+"""Largest size that every JSON reader tells from its neighbours."""
 MAX_RATE = 1e18
+MAX_PRINTED = 1e300
 MAX_DEVICES = 65_536
 MAX_ID_LENGTH = 1_024
 MAX_TIME_LIMIT_S = 30 * 86_400.0
@@ -67,15 +76,28 @@ def _check_number(
     """A finite, non-negative (or positive) number up to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         yield Issue("wrong_type", f"expected a number, found {type(value).__name__}", path, "give a plain JSON number")
-    elif not math.isfinite(value):
+    elif isinstance(value, float) and not math.isfinite(value):
         yield Issue("not_finite", f"{value} is not a finite number", path, "give a finite number")
     elif value < 0 or (positive and value == 0):
         least = "greater than 0" if positive else "0 or more"
-        yield Issue("out_of_range", f"{value} is out of range", path, f"give a number that is {least}")
+        yield Issue("out_of_range", f"{_shorten(value)} is out of range", path, f"give a number that is {least}")
     elif value > high:
-        yield Issue("out_of_range", f"{value:g} is out of range", path, f"give at most {high:g}; check the unit")
+        hint = f"give at most {high:g}; check the unit"
+        yield Issue("out_of_range", f"{_shorten(value)} is out of range", path, hint)
     elif whole and value != int(value):
         yield Issue("not_whole", f"{value} is not a whole number", path, "round to a whole number")
+
+
+def _shorten(value: float) -> str:
+    # An integer of thousands of digits cannot even be printed.
+    return f"{value:g}" if abs(value) < MAX_PRINTED else "a huge number"
+
+
+def _check_member(value: object, enum: type[StrEnum], path: Path) -> Iterator[Issue]:
+    """Plain text will not do: modes are told apart by identity."""
+    if not isinstance(value, enum):
+        message = f"expected a member of {enum.__name__}, found {value!r}"
+        yield Issue("wrong_type", message, path, f"give one of {', '.join(map(str, enum.__members__))}")
 
 
 def _check_text(value: object, path: Path) -> Iterator[Issue]:
@@ -187,14 +209,11 @@ def _check_cluster(cluster: Cluster) -> Iterator[Issue]:
         path = (*devices, index)
         yield from _check_text(spec.id, (*path, "id"))
         yield from _check_text(spec.kind, (*path, "kind"))
-        num_names = 1
-        if spec.count is not None:
-            faults = list(_check_number(spec.count, (*path, "count"), high=MAX_DEVICES, whole=True))
-            yield from faults
-            num_names = 0 if faults else spec.count
-        num_devices += num_names
+        faults = [] if spec.count is None else list(_check_count(spec, path))
+        yield from faults
+        num_devices += 1 if spec.count is None or faults else spec.count
         if num_devices <= MAX_DEVICES:
-            names = {spec.id, *(spec.names if num_names else ())}
+            names = {spec.id, *(() if faults else spec.names)}
             for name in sorted(names & seen):
                 yield Issue(
                     "duplicate_device_id",
@@ -218,6 +237,18 @@ def _check_cluster(cluster: Cluster) -> Iterator[Issue]:
     yield from _check_interconnect(cluster.interconnect)
 
 
+def _check_count(spec: DeviceSpec, path: Path) -> Iterator[Issue]:
+    faults = list(_check_number(spec.count, (*path, "count"), high=MAX_DEVICES, whole=True))
+    yield from faults
+    if not faults and not isinstance(spec.count, int):
+        yield Issue("wrong_type", "expected an integer, found float", (*path, "count"), "give it without a fraction")
+
+
+def _has_names(spec: DeviceSpec) -> bool:
+    """Whether the count, if there is one, is such that the devices can be named."""
+    return spec.count is None or not any(_check_count(spec, ()))
+
+
 def _check_bandwidth(value: float | None, path: Path, field: str) -> Iterator[Issue]:
     if value is not None:
         yield from _check_number(value, (*path, field), high=MAX_RATE, positive=True)
@@ -225,6 +256,8 @@ def _check_bandwidth(value: float | None, path: Path, field: str) -> Iterator[Is
 
 def _check_interconnect(interconnect: Interconnect) -> Iterator[Issue]:
     path: Path = ("cluster", "interconnect")
+    yield from _check_member(interconnect.model, InterconnectModel, (*path, "model"))
+    yield from _check_member(interconnect.overlap, Overlap, (*path, "overlap"))
     yield from _check_bandwidth(interconnect.host_bandwidth_bytes_per_s, path, "host_bandwidth_bytes_per_s")
     yield from _check_number(interconnect.host_latency_ms, (*path, "host_latency_ms"), high=MAX_TIME_MS)
     links: list[tuple[Path, Link]] = []
@@ -248,7 +281,9 @@ def _check_interconnect(interconnect: Interconnect) -> Iterator[Issue]:
 def _check_references(instance: Instance) -> Iterator[Issue]:
     """Devices and operators that are named but do not exist."""
     cluster = instance.cluster
-    if sum(spec.count or 1 for spec in cluster.devices if isinstance(spec.count or 1, int)) > MAX_DEVICES:
+    if not all(map(_has_names, cluster.devices)):
+        return
+    if sum(1 if spec.count is None else spec.count for spec in cluster.devices) > MAX_DEVICES:
         return
     known_devices = cluster.resolve()
     known_operators = {operator.id for operator in instance.graph.operators}
@@ -283,24 +318,51 @@ def _check_references(instance: Instance) -> Iterator[Issue]:
 def _check_transfer_times(instance: Instance) -> Iterator[Issue]:
     """Over ``host``, an edge with bytes and no time of its own needs a bandwidth on every device that pays."""
     interconnect = instance.cluster.interconnect
-    if interconnect.model is not InterconnectModel.HOST or interconnect.host_bandwidth_bytes_per_s is not None:
+    needing = [edge for edge in instance.graph.edges if edge.transfer_time_ms is None and _is_size(edge.bytes)]
+    if interconnect.model is not InterconnectModel.HOST or not needing:
         return
-    needing = (edge for edge in instance.graph.edges if edge.transfer_time_ms is None and edge.bytes)
-    first = next(needing, None)
-    if first is None:
-        return
+    first, largest = needing[0], max(needing, key=lambda edge: edge.bytes)
+    too_slow: set[Path] = set()
     for index, spec in enumerate(instance.cluster.devices):
-        if not spec.is_host and spec.count != 0 and spec.host_bandwidth_bytes_per_s is None:
+        if spec.is_host or spec.count == 0:
+            continue
+        path: Path = ("cluster", "devices", index, "host_bandwidth_bytes_per_s")
+        bandwidth = spec.host_bandwidth_bytes_per_s
+        if bandwidth is None:
+            bandwidth = interconnect.host_bandwidth_bytes_per_s
+            path = path if bandwidth is None else ("cluster", "interconnect", "host_bandwidth_bytes_per_s")
+        if _is_size(bandwidth) and bandwidth * (MAX_TIME_MS / 1000) < largest.bytes and path not in too_slow:
+            too_slow.add(path)
+            yield Issue(
+                "out_of_range",
+                f"at {bandwidth:g} bytes a second the {largest.bytes} bytes from {largest.source!r} to "
+                f"{largest.target!r} take more than {MAX_TIME_MS:g} ms",
+                path,
+                "check the units of bytes and bandwidth",
+            )
+        if bandwidth is None:
             yield Issue(
                 "missing_bandwidth",
                 f"the edge from {first.source!r} to {first.target!r} has bytes but no transfer_time_ms, "
                 f"and device {spec.id!r} has no host bandwidth",
-                ("cluster", "devices", index, "host_bandwidth_bytes_per_s"),
+                path,
                 "give cluster.interconnect.host_bandwidth_bytes_per_s, or transfer_time_ms on every edge",
             )
 
 
+def _is_size(value: object) -> TypeGuard[float]:
+    """A number above 0; what is wrong with another is told where its field is checked."""
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
 def _check_objective(objective: Objective) -> Iterator[Issue]:
+    for field, enum in (
+        ("kind", ObjectiveKind),
+        ("partition", Partition),
+        ("schedule", PipelineSchedule),
+        ("execution", Execution),
+    ):
+        yield from _check_member(getattr(objective, field), enum, ("objective", field))
     yield from _check_number(
         objective.blocks_per_device, ("objective", "blocks_per_device"), high=1_000_000, whole=True, positive=True
     )

@@ -22,7 +22,7 @@ from solver.validation import (
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 Milliseconds = Annotated[float, Field(strict=True, ge=0, le=MAX_TIME_MS, allow_inf_nan=False)]
-# Whole numbers may be written as 17185374208.0, as many JSON writers do; they are read through float, exact to 2**53.
+# Whole numbers may be written as 17185374208.0, as many JSON writers do; read through float, exact below 2**53.
 Bytes = Annotated[float, Field(strict=True, ge=0, le=MAX_BYTES, multiple_of=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, gt=0, le=MAX_RATE, allow_inf_nan=False)]
 Price = Annotated[float, Field(strict=True, ge=0, le=MAX_RATE, allow_inf_nan=False)]
@@ -151,7 +151,7 @@ class ConstraintsRecord(_Record):
     pinned: dict[Name, Name] = Field(default_factory=dict)
     forbidden: list[ForbiddenRecord] = Field(default_factory=list)
     previous_placement: dict[Name, Name] | None = None
-    max_moved_operators: Annotated[int, _whole(0, 2**53)] | None = None
+    max_moved_operators: Annotated[int, _whole(0, MAX_BYTES)] | None = None
     max_moved_bytes: Bytes | None = None
 
 

@@ -210,10 +210,11 @@ def test_memory_forces_the_worse_split(solve):
 
 
 def test_memory_may_be_filled_to_the_last_byte(solve):
-    assert value(solve, (op("a", 1.0, 2**52), op("b", 1.0, 2**52)), edges(ab=9.0), [gpus(2, 2**53)]) == 2.0
-    assert value(solve, (op("a", 1.0, 2**52), op("b", 1.0, 2**52 + 1)), edges(ab=9.0), [gpus(2, 2**53)]) == 10.0
-    result = solve(make((op("a", 1.0, 2**52), op("b", 1.0, 2**52 + 1)), edges(ab=9.0), [gpus(1, 2**53)]))
-    assert result.status is Status.INFEASIBLE
+    most = 2**53 - 1
+    fitting, too_much = (op("a", 1.0, 2**52), op("b", 1.0, 2**52 - 1)), (op("a", 1.0, 2**52), op("b", 1.0, 2**52))
+    assert value(solve, fitting, edges(ab=9.0), [gpus(2, most)]) == 2.0
+    assert value(solve, too_much, edges(ab=9.0), [gpus(2, most)]) == 10.0
+    assert solve(make(too_much, edges(ab=9.0), [gpus(1, most)])).status is Status.INFEASIBLE
 
 
 def test_pins_with_and_without_index(solve):

@@ -49,7 +49,7 @@ FIELDS = [
     (f"{OP}/compute_time_ms/", 1.0, "empty_id"),
     (f"{OP}/memory_bytes", -1, "out_of_range"),
     (f"{OP}/memory_bytes", 0.5, "not_whole"),
-    (f"{OP}/memory_bytes", 2**53 + 2, "out_of_range"),
+    (f"{OP}/memory_bytes", 2**53, "out_of_range"),
     (f"{OP}/memory_bytes", 10**400, "out_of_range"),
     (f"{OP}/memory_bytes", "1000", "wrong_type"),
     (f"{OP}/memory_bytes", None, "wrong_type"),

@@ -106,7 +106,7 @@ def test_memory_by_one_byte():
 
 def test_memory_is_counted_in_whole_bytes_however_large():
     operators = (op("a", 1.0, 2**53 - 1), op("b", 1.0, 2))
-    assert violations(make(operators, (), [gpus(1, 2**53)]), {"a": "gpu:0", "b": "gpu:0"}) == [
+    assert violations(make(operators, (), [gpus(1, 2**53 - 1)]), {"a": "gpu:0", "b": "gpu:0"}) == [
         ("memory", ("a", "b"), ("gpu:0",))
     ]
 
