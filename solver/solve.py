@@ -25,7 +25,7 @@ from solver.result import InfeasibilityReason, Progress, Result, SolverReport
 from solver.search import Search
 from solver.validation import validate, validate_options
 
-MAX_MODEL_BOOLEANS = 3_000_000
+MAX_MODEL_BOOLEANS = 300_000
 """Models beyond this size would not be built, let alone solved, within any time limit people set."""
 FIRST_STEPS = 40_000_000
 """Steps (about a second) that the ideal program gets before others are called in; counted, so that it is repeatable."""

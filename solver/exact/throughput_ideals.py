@@ -44,6 +44,8 @@ Assignment = list[tuple[int, int]]
 WINDOW = 128
 MAX_SPAN = 1024
 MAX_COUNT_STATES = 64
+NO_LIMIT = 2**62
+"""Bytes; what is held is counted up to here."""
 STEPS_PER_CALL = 20_000_000
 NUM_COLLECTORS = 3
 COLLECTOR_REACH = 8
@@ -113,9 +115,9 @@ class IdealProgram:
         self._counts = np.array([compiled.classes[k].count for k in self._classes], dtype=np.int64)
         compute = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
         self._compute: Floats = np.ascontiguousarray(compute[order][:, self._classes])
-        self._memory = np.array([compiled.memory_bytes[item] for item in order], dtype=np.float64)
+        self._memory = np.array([compiled.memory_bytes[item] for item in order], dtype=np.int64)
         limits = [compiled.classes[k].memory_bytes for k in self._classes]
-        self._limits = np.array([np.inf if limit is None else float(limit) for limit in limits])
+        self._limits = np.array([NO_LIMIT if limit is None else limit for limit in limits], dtype=np.int64)
         self._tensors = _Tensors(compiled, position, self._classes)
         self._collectors = _next_collector(compiled, position)
 
@@ -498,7 +500,8 @@ def _is_harmless(  # noqa: C901, PLR0912  one loop nest, kept whole for the comp
     A and the tensors that came in for A alone. It gains, at most, the tensors of A that R's other items need (or A
     needs of them). Gains never exceed losses, for any A, if a flow exists that covers what each item may cause: out of
     its own compute, and out of its inputs (each credited to its last consumer, and only if nobody outside I ∪ B needs
-    it), whose supply inside B is what their producer has left. Items are visited in topological order, so one pass finds a flow.
+    it), whose supply inside B is what their producer has left. Items are visited in topological order, so one pass
+    finds a flow.
     """
     for k in range(compute.shape[1]):
         for position in range(start, end):
@@ -542,8 +545,8 @@ def _is_harmless(  # noqa: C901, PLR0912  one loop nest, kept whole for the comp
 def _explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     period: float,
     compute: Floats,
-    memory: Floats,
-    limits: Floats,
+    memory: Ints,
+    limits: Ints,
     counts: Ints,
     main_compute: Floats,
     share: Floats,
@@ -601,7 +604,7 @@ def _explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the
     incoming = np.zeros((max_depth + 1, num_classes))
     outgoing = np.zeros((max_depth + 1, num_classes))
     settled = np.zeros((max_depth + 1, num_classes))
-    held = np.zeros(max_depth + 1)
+    held = np.zeros(max_depth + 1, dtype=np.int64)
     reached = np.zeros(max_depth + 1)
     key_low = np.zeros(max_depth + 1, dtype=np.int64)
     key_first = np.zeros(max_depth + 1, dtype=np.uint64)
@@ -710,7 +713,7 @@ def _explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the
                 incoming[0, :] = 0.0
                 outgoing[0, :] = 0.0
                 settled[0, :] = 0.0
-                held[0] = 0.0
+                held[0] = 0
                 reached[0] = done[origin]
                 key_low[0] = start
                 key_first[0] = mask[origin, 0]
@@ -736,7 +739,7 @@ def _explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the
                     steps += 1
                     new = depth + 1
                     possible = False
-                    held[new] = held[depth] + memory[position]
+                    held[new] = min(held[depth] + memory[position], NO_LIMIT)
                     for k in range(num_classes):
                         spent[new, k] = spent[depth, k] + min(compute[position, k], ceiling)
                         if (

@@ -29,6 +29,8 @@ MAX_STEPS = 2e9
 """Rough limit on the work for one order."""
 NUM_RANDOM_ORDERS = 12
 GREEDY_ROUNDS = 60
+NO_LIMIT = 2**62
+"""Bytes; what is held is counted up to here."""
 
 Assignment = list[tuple[int, int]]
 _OVERLAPS = {Overlap.NONE: 0, Overlap.FULL: 1, Overlap.DUPLEX: 2}
@@ -106,8 +108,10 @@ class _Table:
         self.compiled = compiled
         num_items, num_classes = compiled.num_items, len(compiled.classes)
         self.compute: Floats = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
-        self.memory = np.array(compiled.memory_bytes, dtype=np.float64)
-        self.limits = np.array([np.inf if c.memory_bytes is None else c.memory_bytes for c in compiled.classes])
+        self.memory: Ints = np.array(compiled.memory_bytes, dtype=np.int64)
+        self.limits: Ints = np.array(
+            [NO_LIMIT if c.memory_bytes is None else c.memory_bytes for c in compiled.classes], dtype=np.int64
+        )
         self.times: Floats = np.array(
             [[0.0 if c.is_host else t.time_ms[k] for k, c in enumerate(compiled.classes)] for t in compiled.tensors]
         ).reshape(len(compiled.tensors), num_classes)
@@ -190,8 +194,8 @@ class _Table:
 def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     order: Ints,
     compute: Floats,
-    memory: Floats,
-    limits: Floats,
+    memory: Ints,
+    limits: Ints,
     times: Floats,
     producer: Ints,
     num_consumers: Ints,
@@ -221,11 +225,11 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
         spent = np.zeros(num_classes)
         incoming = np.zeros(num_classes)
         outgoing = np.zeros(num_classes)
-        held = 0.0
+        held = 0
         end = start
         while end < size:
             item = order[end]
-            held += memory[item]
+            held = min(held + memory[item], NO_LIMIT)
             for index in range(first[item], first[item + 1]):
                 tensor = touching[index]
                 enters_before = (not home[tensor]) and inside[tensor] > 0
@@ -298,8 +302,8 @@ def _fill(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
     order: Ints,
     sequence: Ints,
     compute: Floats,
-    memory: Floats,
-    limits: Floats,
+    memory: Ints,
+    limits: Ints,
     times: Floats,
     producer: Ints,
     num_consumers: Ints,
@@ -315,12 +319,13 @@ def _fill(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
     start = 0
     for stage in range(len(sequence)):
         k = sequence[stage]
-        spent = incoming = outgoing = held = 0.0
+        held = 0
+        spent = incoming = outgoing = 0.0
         end = longest = start
         while end < size:
             item = order[end]
             spent += compute[item, k]
-            held += memory[item]
+            held = min(held + memory[item], NO_LIMIT)
             if spent > limit or held > limits[k]:
                 break
             for index in range(first[item], first[item + 1]):
