@@ -37,14 +37,15 @@ def read_placement(data: bytes) -> Placement:
         return msr.placement_from_document(document)
     path: tuple[str, ...] = ()
     for key in ("result", "placement"):  # a resource of the service holds the answer, the answer holds the placement
-        if isinstance(document, dict) and isinstance(document.get(key), dict):
+        if isinstance(document, dict) and isinstance(document.get(key, ""), dict | None):
             document, path = document[key], (*path, key)
     if not isinstance(document, dict) or not document:
         raise InvalidInstance(
             (Issue("no_placement", "there is no placement in the document", path, "give {operator id: device name}"),)
         )
+    hint = "give the name of one device of the cluster"
     issues = tuple(
-        Issue("wrong_type", f"expected the name of a device, found {type(device).__name__}", (*path, operator), "")
+        Issue("wrong_type", f"expected the name of a device, found {type(device).__name__}", (*path, operator), hint)
         for operator, device in document.items()
         if not isinstance(device, str)
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from solver.errors import InvalidInstance, Issue, Path
 from solver.formats.native import issue_of
@@ -21,7 +22,17 @@ CPU = "cpu"
 
 _Time = Annotated[float, Field(ge=0, le=MAX_TIME_MS, allow_inf_nan=False)]
 _Size = Annotated[float, Field(ge=0, le=MAX_BYTES, allow_inf_nan=False)]
-_Id = int | str
+
+
+def _read_id(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError("id_type", "input should be a whole number or text")
+    return str(value)
+
+
+_Id = Annotated[str, BeforeValidator(_read_id)]
 
 
 class _Node(BaseModel):
@@ -94,12 +105,12 @@ def placement_from_document(document: Any) -> Placement:
     for key, kind, shares in (("fpgas", ACCELERATOR, split.fpgas), ("cpus", CPU, split.cpus)):
         for index, share in enumerate(shares):
             for position, node in enumerate(share.nodes):
-                if str(node) in placement:
-                    message = f"node {node} is already on {placement[str(node)]}"
+                if node in placement:
+                    message = f"node {node!r} is already on {placement[node]}"
                     issues.append(
                         Issue("duplicate_assignment", message, (key, index, "nodes", position), "list every node once")
                     )
-                placement.setdefault(str(node), f"{kind}:{index}")
+                placement.setdefault(node, f"{kind}:{index}")
     if issues:
         raise InvalidInstance(tuple(issues))
     return placement
@@ -108,24 +119,23 @@ def placement_from_document(document: Any) -> Placement:
 def _build(workload: _Workload) -> Instance:
     # Within this format only the cost of an edge counts, and the files differ in its size for one producer now and
     # then; the largest is kept, so that the tensor has one size.
-    largest: dict[_Id, float] = {}
+    largest: dict[str, float] = {}
     for edge in workload.edges:
         largest[edge.sourceId] = max(edge.size, largest.get(edge.sourceId, 0.0))
     operators = tuple(
         Operator(
-            id=str(node.id),
+            id=node.id,
             compute_time_ms={CPU: node.cpuLatency}
             | ({ACCELERATOR: node.fpgaLatency} if node.supportedOnFpga and node.fpgaLatency is not None else {}),
             # A part of a byte still takes room.
             memory_bytes=math.ceil(node.size),
-            colocation_group=None if node.colorClass is None else str(node.colorClass),
+            colocation_group=node.colorClass,
             is_backward=node.isBackwardNode,
         )
         for node in workload.nodes
     )
     edges = tuple(
-        Edge(str(e.sourceId), str(e.destId), math.ceil(largest[e.sourceId]), transfer_time_ms=e.cost)
-        for e in workload.edges
+        Edge(e.sourceId, e.destId, math.ceil(largest[e.sourceId]), transfer_time_ms=e.cost) for e in workload.edges
     )
     room = None if workload.maxSizePerFPGA is None else math.floor(workload.maxSizePerFPGA)
     devices = (
