@@ -22,10 +22,6 @@ def find_reasons(compiled: CompiledInstance, reduced: CompiledInstance) -> tuple
     return (*_operators(compiled), *_groups(compiled, reduced), *_total_memory(reduced))
 
 
-def _names(compiled: CompiledInstance, item: int) -> tuple[str, ...]:
-    return tuple(compiled.instance.graph.operators[operator].id for operator in compiled.members[item])
-
-
 def _operators(compiled: CompiledInstance) -> Iterator[InfeasibilityReason]:
     """Operators that no device can run, or hold."""
     kinds = sorted({spec.kind for spec in compiled.instance.cluster.devices if spec.names})
@@ -105,7 +101,8 @@ def _total_memory(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
         available = sum((c.memory_bytes or 0) * c.count for c in classes)
         if needed > available:
             devices = tuple(name for c in classes for name in c.devices)
-            names = tuple(name for item in confined for name in _names(reduced, int(item)))
+            members = sorted(operator for item in confined for operator in reduced.members[item])
+            names = tuple(reduced.instance.graph.operators[operator].id for operator in members)
             yield InfeasibilityReason(
                 "total_memory",
                 f"{len(names)} operators that can only sit on {len(devices)} devices need {needed} bytes together, "
