@@ -184,6 +184,8 @@ def _look_past(document: Any, paths: list[Path]) -> tuple[Any, set[Path], dict[P
     index_of: dict[Path, list[int]] = {}
     for where, dropped in left_out.items():
         records = _at(mended, where)
+        if not isinstance(records, list):
+            continue  # what holds the list was taken out as well
         index_of[where] = [index for index in range(len(records)) if index not in dropped]
         _at(mended, where[:-1])[where[-1]] = [records[index] for index in index_of[where]]
     return mended, replaced, index_of
@@ -330,7 +332,9 @@ def request_document(request: Request) -> dict[str, Any]:
         },
         "objective": {key: str(v) if isinstance(v, str) else v for key, v in asdict(instance.objective).items()},
         "constraints": {
-            key: value for key, value in asdict(instance.constraints).items() if value not in (None, (), {})
+            key: value
+            for key, value in asdict(instance.constraints).items()
+            if value is not None and (value or key not in {"pinned", "forbidden"})
         },
         "solver": asdict(request.options),
     }

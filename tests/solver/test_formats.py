@@ -266,3 +266,11 @@ def test_what_is_no_placement(document, found):
         formats.read_placement(json.dumps(document).encode())
     assert [(issue.code, issue.pointer) for issue in caught.value.issues] == found
     assert all(issue.hint for issue in caught.value.issues)
+
+
+def test_a_previous_placement_of_nothing_is_kept():
+    """With a limit on moves it is not the same as none."""
+    document = json.loads(json.dumps(SOUND))
+    document["constraints"] = {"previous_placement": {}, "max_moved_operators": 0}
+    request = native.from_document(document)
+    assert native.from_document(native.request_document(request)) == request
