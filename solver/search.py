@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from solver.instance import Instance, SolverOptions
 from solver.result import OPTIMALITY_TOLERANCE, Incumbent, Placement, Progress, Status, StopReason, relative_gap
@@ -109,6 +109,15 @@ class Search:
             self._find_contradictions()
             if self.best_bound > before:
                 self._record(method, None)
+
+    def rename(self, new_name: Mapping[str, str]) -> None:
+        """Exchange devices of the best placement that are alike, unless the verifier finds that they are not."""
+        if self.placement is None or self.verification is None:
+            return
+        renamed = {operator: new_name.get(device, device) for operator, device in self.placement.items()}
+        verification = verify(self.instance, renamed)
+        if not verification.violations and verification.objective_value == self.verification.objective_value:
+            self.placement, self.verification = renamed, verification
 
     def _find_contradictions(self) -> None:
         value = self.objective_value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import platform
 import threading
@@ -13,15 +14,29 @@ from importlib.metadata import version
 from solver.bounds import bound_period
 from solver.compiled import CompiledInstance, compile_instance
 from solver.errors import InvalidInstance, Issue, UnsupportedInstance
+from solver.exact.operator_cuts import bound_by_cuts
 from solver.exact.throughput_ideals import IdealProgram, close_gap, span_of, supports
 from solver.formulations import cpsat
+from solver.formulations import throughput_bottleneck_highs as bottleneck
 from solver.formulations.throughput_assignment_cpsat import AssignmentModel
 from solver.formulations.throughput_ladder_cpsat import LadderModel
-from solver.heuristics.segments import place_segments, topological_orders
+from solver.heuristics.orders import topological_orders
+from solver.heuristics.segments import place_segments
 from solver.infeasibility import find_reasons
-from solver.instance import Instance, InterconnectModel, ObjectiveKind, Partition, SolverOptions
+from solver.instance import (
+    Cluster,
+    DeviceSpec,
+    Edge,
+    Graph,
+    Instance,
+    InterconnectModel,
+    ObjectiveKind,
+    Operator,
+    Partition,
+    SolverOptions,
+)
 from solver.reductions import reduce_instance
-from solver.result import InfeasibilityReason, Progress, Result, SolverReport
+from solver.result import OPTIMALITY_TOLERANCE, InfeasibilityReason, Placement, Progress, Result, SolverReport
 from solver.search import Search
 from solver.validation import validate, validate_options
 
@@ -31,6 +46,10 @@ FIRST_STEPS = 40_000_000
 """Steps (about a second) that the ideal program gets before others are called in; counted, so that it is repeatable."""
 MAX_IDEALS = 8_000_000
 """Some 500 MB."""
+MAX_CUT_ITEMS = 20_000
+CUTS_SHARE = 0.1
+BOTTLENECK_SHARE = 0.15
+"""Parts of the remaining time for bounds that hold for any set of items."""
 LADDER_SHARE = 0.4
 """Part of the remaining time in which a convex or free search may look for a good acyclic start."""
 
@@ -70,6 +89,7 @@ def solve(
     *,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
+    hint: Placement | None = None,
 ) -> Result:
     """The best placement that can be found within the limits, and how much of its quality is proved.
 
@@ -78,6 +98,7 @@ def solve(
         options: limits and seed.
         on_progress: told of every better placement and bound; called from solver threads, one call at a time.
         stop: when set, the search ends soon with the best answer so far.
+        hint: a placement to start from; one that is incomplete or breaks a rule is passed over.
 
     Raises:
         InvalidInstance: with every fault of the instance or the options.
@@ -98,11 +119,30 @@ def solve(
         search.infeasible_by = "reasons"
     else:
         search.claim_bound(bound_period(run.reduced), "bounds")
+        if hint is not None:
+            search.offer(hint, "hint")
         run.find_segments()
         clock.lap("heuristics")
         run.prove()
         clock.lap("solve")
+        run.number_devices()
     return _answer(run, clock, reasons)
+
+
+def warm_up() -> None:
+    """Load the compiled kernels, so that the first answer of this process does not wait for them. Starts no thread."""
+    chain = Instance(
+        Graph(
+            (Operator("a", {"device": 1.0}), Operator("b", {"device": 1.0}), Operator("c", {"device": 1.0})),
+            (Edge("a", "b", transfer_time_ms=0.5), Edge("b", "c", transfer_time_ms=0.5)),
+        ),
+        Cluster((DeviceSpec("device", "device", count=2),)),
+    )
+    run = _Run(chain, Search(chain, SolverOptions(workers=1), None, threading.Event()))
+    run.find_segments()
+    program = run.ideal_program()
+    if program is not None:
+        program.try_period(2.5, lambda: False)
 
 
 class _Clock:
@@ -144,29 +184,80 @@ class _Run:
         ):
             search.offer(self.acyclic.placement(assignment), "segments")
 
+    def number_devices(self) -> None:
+        """Give alike devices their numbers in pipeline order, as a reader expects them."""
+        if self.search.verification is None:
+            return
+        used = [stage.device for stage in self.search.verification.stages]
+        new_name: dict[str, str] = {}
+        for device_class in self.compiled.classes:
+            members = set(device_class.devices)
+            new_name.update(zip((name for name in used if name in members), device_class.devices, strict=False))
+        self.search.rename(new_name)
+
     def prove(self) -> None:
         """Run the formulations until the search is over or nothing is left to run."""
         search = self.search
         if self.partition is Partition.ACYCLIC:
             self._prove_acyclic()
             return
-        if self.acyclic.allowed.any(axis=1).all():
-            self._run(LadderModel, self.acyclic, search.remaining_s * LADDER_SHARE, proves=False)
+        self._find_acyclic()
+        self._bound_sets()
         self._run(AssignmentModel, self.reduced, search.remaining_s, proves=True)
+
+    def _find_acyclic(self) -> None:
+        """The best acyclic placement, or a good one, as a start for the other partitions."""
+        search = self.search
+        if search.over or not self.acyclic.allowed.any(axis=1).all():
+            return
+        program = self.ideal_program()
+        if program is not None:
+            self.methods.append("ideals")
+            bounds = [bound_period(self.acyclic)]
+            self._run_ideals(program, FIRST_STEPS, lambda: max(bounds), bounds.append)
+            value = search.objective_value
+            if value is not None and max(bounds) >= value * (1 - OPTIMALITY_TOLERANCE):
+                return
+        self._run(LadderModel, self.acyclic, search.remaining_s * LADDER_SHARE, proves=False)
+
+    def _bound_sets(self) -> None:
+        """What any set of items costs a device bounds every partition."""
+        search = self.search
+        if search.over or self.reduced.num_items > MAX_CUT_ITEMS:
+            return
+        self.methods.append("cuts")
+        deadline = search.elapsed_s + search.remaining_s * CUTS_SHARE
+        bound_by_cuts(
+            self.reduced,
+            found=lambda bound: search.claim_bound(bound, "cuts"),
+            expired=lambda: search.over or search.elapsed_s > deadline,
+        )
+        value = search.objective_value
+        if search.over or value is None or not bottleneck.supports(self.reduced):
+            return
+        self.methods.append(bottleneck.NAME)
+        bound = bottleneck.bound_by_bottleneck(
+            self.reduced, value, search.remaining_s * BOTTLENECK_SHARE, lambda: search.over
+        )
+        if bound is not None:
+            search.claim_bound(bound, bottleneck.NAME)
 
     def _prove_acyclic(self) -> None:
         """The ideal program for a moment, which often suffices; then, with workers to spare, both methods in a race."""
         search = self.search
-        program = self._ideal_program()
+        program = self.ideal_program()
+        claims = (lambda: search.best_bound, lambda period: search.claim_bound(period, "ideals"))
         modelled = self.acyclic.num_items * self.acyclic.num_devices <= MAX_MODEL_BOOLEANS
         if program is not None:
             self.methods.append("ideals")
-            self._run_ideals(program, FIRST_STEPS if modelled else float("inf"))
+            self._run_ideals(program, FIRST_STEPS if modelled else math.inf, *claims)
         if search.over or not modelled:
             return
         rival = None
         if program is not None and self.workers > 1:
-            rival = threading.Thread(target=self._run_ideals, args=(program, float("inf")), name="ideals", daemon=True)
+            rival = threading.Thread(
+                target=self._run_ideals, args=(program, math.inf, *claims), name="ideals", daemon=True
+            )
             rival.start()
         self._run(
             LadderModel, self.acyclic, search.remaining_s, proves=True, workers=self.workers - (rival is not None)
@@ -174,7 +265,8 @@ class _Run:
         if rival is not None:
             rival.join(search.remaining_s)
 
-    def _ideal_program(self) -> IdealProgram | None:
+    def ideal_program(self) -> IdealProgram | None:
+        """The exact program over ideals, if it suits the instance and an order with a small window exists."""
         if not supports(self.acyclic):
             return None
         orders = topological_orders(self.acyclic, self.search.options.seed)
@@ -182,13 +274,24 @@ class _Run:
         program = IdealProgram(self.acyclic, min(few, key=lambda order: span_of(self.acyclic, order)), MAX_IDEALS)
         return program if program.fits else None
 
-    def _run_ideals(self, program: IdealProgram, max_steps: float) -> None:
+    def _run_ideals(
+        self,
+        program: IdealProgram,
+        max_steps: float,
+        bound: Callable[[], float],
+        claim: Callable[[float], object],
+    ) -> None:
         search = self.search
+
+        def interval() -> tuple[float, float]:
+            value = search.objective_value
+            return bound(), _worst_period(self.acyclic) if value is None else value
+
         close_gap(
             program,
-            interval=lambda: (search.best_bound, search.objective_value or _worst_period(self.acyclic)),
+            interval=interval,
             found=lambda assignment: search.offer(self.acyclic.placement(assignment), "ideals"),
-            proved=lambda period: search.claim_bound(period, "ideals"),
+            proved=claim,
             expired=lambda: search.over,
             max_steps=max_steps,
         )
@@ -219,7 +322,7 @@ class _Run:
             if proves:
                 search.claim_bound(bound_ms, kind.name)
 
-        last_limit = float("inf")
+        last_limit = math.inf
         while not search.over and deadline > search.elapsed_s:
             limit = search.objective_value if search.objective_value is not None else _worst_period(compiled)
             if limit >= last_limit:
@@ -252,7 +355,7 @@ def _num_cores() -> int:
 def _worst_period(compiled: CompiledInstance) -> float:
     """More than any placement can be worth: everything on one device, where it is slowest, with every transfer."""
     finite = compiled.compute_ms.sum(axis=2)
-    slowest = sum(max((float(time) for time in row if time < float("inf")), default=0.0) for row in finite)
+    slowest = sum(max((float(time) for time in row if time < math.inf), default=0.0) for row in finite)
     return slowest + 2 * sum(max(tensor.time_ms) for tensor in compiled.tensors) + 1.0
 
 

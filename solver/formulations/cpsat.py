@@ -8,7 +8,6 @@ optimum. What a placement is really worth is for the verifier to say.
 from __future__ import annotations
 
 import math
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from solver.compiled import CompiledInstance
+from solver.formulations.beside import Call
 from solver.instance import Overlap
 
 Assignment = Sequence[tuple[int, int]]
@@ -198,8 +198,7 @@ def run(
 ) -> Outcome:
     """Solve; report every better assignment and every better bound (in ms) as they come, from solver threads.
 
-    The search runs in a thread of its own, so that signals and ``over`` are heard while native code runs, and so that a
-    search which overruns its limit can be left behind.
+    ``over`` is asked often; when it is true, or time is up, the search is stopped, and left behind if it does not stop.
     """
     solver = cp_model.CpSolver()
     parameters = solver.parameters
@@ -213,37 +212,20 @@ def run(
     parameters.catch_sigint_signal = False
     solver.best_bound_callback = lambda units: on_bound(model.scale.ms(units))
     observer = _Observer(model, on_assignment)
-    ended = threading.Event()
-    statuses: list[Any] = []
-    failures: list[BaseException] = []
-
-    def search() -> None:
-        try:
-            statuses.append(solver.solve(model.model, observer))
-        except BaseException as error:  # noqa: BLE001  handed to the caller's thread below
-            failures.append(error)
-        finally:
-            ended.set()
-
-    threading.Thread(target=search, name=f"cp-sat {model.name}", daemon=True).start()
+    call = Call(lambda: solver.solve(model.model, observer), f"cp-sat {model.name}")
     grace_s = 2.0 + 0.1 * options.time_limit_s
-    waited = 0.0
-    while not ended.wait(0.02):
-        waited += 0.02
-        if over() or waited > options.time_limit_s + grace_s:
-            solver.stop_search()
-            ended.wait(grace_s)
-            break
-    if failures:
-        raise failures[0]
-    if not statuses:
+    if not call.wait(over, options.time_limit_s + grace_s):
+        solver.stop_search()
+        call.wait(lambda: False, grace_s)
+    status = call.result()
+    if status is None:
         return Outcome.STOPPED
-    if statuses[0] in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         on_bound(model.scale.ms(solver.best_objective_bound))
-    if statuses[0] == cp_model.OPTIMAL:
+    if status == cp_model.OPTIMAL:
         return Outcome.OPTIMAL
-    if statuses[0] == cp_model.INFEASIBLE:
+    if status == cp_model.INFEASIBLE:
         return Outcome.INFEASIBLE
-    if statuses[0] == cp_model.MODEL_INVALID:
+    if status == cp_model.MODEL_INVALID:
         raise RuntimeError(f"CP-SAT refuses the {model.name} model: {model.model.validate()}")
     return Outcome.STOPPED

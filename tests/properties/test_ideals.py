@@ -10,7 +10,7 @@ import pytest
 
 from solver.compiled import compile_instance
 from solver.exact.throughput_ideals import IdealProgram, Trial, Verdict, close_gap, supports
-from solver.heuristics.segments import topological_orders
+from solver.heuristics.orders import topological_orders
 from solver.instance import Objective, Overlap, Partition
 from solver.reductions import reduce_instance
 from solver.verification import verify

@@ -1,0 +1,513 @@
+"""The compiled loops of the ideal program; :mod:`solver.exact.throughput_ideals` says what they do and why.
+
+Arrays are indexed by position in the topological order, tensor, device class (the main one first), or ideal. An ideal
+is kept as its key: the first position it lacks, and two words of bits for the positions behind that one.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from solver.compiled import Floats, Ints
+
+WINDOW = 128
+"""Positions behind the first missing one that a key can tell apart."""
+NUM_COLLECTORS = 3
+"""Prefixes that each ideal is compared with."""
+NO_LIMIT = 2**62
+"""Bytes; what is held is counted up to here."""
+DONE, PAUSED, TABLE_FULL, WINDOW_EXCEEDED = 0, 1, 2, 3
+
+
+@numba.njit(cache=True, nogil=True)
+def _hash(low: int, first: np.uint64, second: np.uint64) -> np.uint64:
+    value = np.uint64(low) * np.uint64(0x9E3779B97F4A7C15)
+    value ^= first * np.uint64(0xBF58476D1CE4E5B9)
+    value ^= value >> np.uint64(29)
+    value ^= second * np.uint64(0x94D049BB133111EB)
+    value ^= value >> np.uint64(32)
+    value *= np.uint64(0xD6E8FEB86659FD93)
+    return value ^ (value >> np.uint64(31))
+
+
+@numba.njit(cache=True, nogil=True)
+def _find(
+    slots: npt.NDArray[np.int32],
+    low: npt.NDArray[np.int32],
+    mask: npt.NDArray[np.uint64],
+    key_low: int,
+    first: np.uint64,
+    second: np.uint64,
+) -> int:
+    """The slot of a key: the ideal's own, or the empty one where it belongs."""
+    last = len(slots) - 1
+    slot = int(np.int64(_hash(key_low, first, second) & np.uint64(last)))
+    while True:
+        index = slots[slot]
+        if index < 0 or (low[index] == key_low and mask[index, 0] == first and mask[index, 1] == second):
+            return slot
+        slot = (slot + 1) & last
+
+
+@numba.njit(cache=True, nogil=True)
+def insert(slots: npt.NDArray[np.int32], low: npt.NDArray[np.int32], mask: npt.NDArray[np.uint64], index: int) -> None:
+    """Put a stored ideal into the hash table."""
+    slots[_find(slots, low, mask, low[index], mask[index, 0], mask[index, 1])] = index
+
+
+@numba.njit(cache=True, nogil=True)
+def _superset(
+    slots: npt.NDArray[np.int32],
+    low: npt.NDArray[np.int32],
+    mask: npt.NDArray[np.uint64],
+    index: int,
+    first: int,
+    last: int,
+) -> int:
+    """The stored ideal of ``index`` and one more item (first = last), or of all positions up to ``last``; or −1."""
+    one = np.uint64(1)
+    if first < last or first == low[index]:
+        key_low, key_first, key_second = last + 1, mask[index, 0], mask[index, 1]
+        if first < last:
+            key_first = key_second = np.uint64(0)
+        else:
+            while True:
+                bit = key_first & one
+                key_first = (key_first >> one) | (key_second << np.uint64(63))
+                key_second >>= one
+                if not bit:
+                    break
+                key_low += 1
+        return int(slots[_find(slots, low, mask, key_low, key_first, key_second)])
+    offset = first - low[index] - 1
+    if offset >= WINDOW:
+        return -1
+    key_first, key_second = mask[index, 0], mask[index, 1]
+    if offset < 64:
+        key_first |= one << np.uint64(offset)
+    else:
+        key_second |= one << np.uint64(offset - 64)
+    return int(slots[_find(slots, low, mask, low[index], key_first, key_second)])
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_harmless(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
+    start: int,
+    end: int,
+    overlap: int,
+    included: npt.NDArray[np.bool_],
+    joining: npt.NDArray[np.bool_],
+    surplus: Floats,
+    compute: Floats,
+    producer: Ints,
+    times: Floats,
+    first_consumer: Ints,
+    consumers: Ints,
+    touching_first: Ints,
+    touching: Ints,
+) -> bool:
+    """Whether going on from I ∪ B is never worse than going on from I, for the items B = ``joining`` in start … end.
+
+    Take any way on from I and move all of B to the stages before. A later stage R that held A ⊆ B loses the compute of
+    A and the tensors that came in for A alone. It gains, at most, the tensors of A that R's other items need (or A
+    needs of them). Gains never exceed losses, for any A, if a flow exists that covers what each item may cause: out of
+    its own compute, and out of its inputs (each credited to its last consumer, and only if nobody outside I ∪ B needs
+    it), whose supply inside B is what their producer has left. Items are visited in topological order, so one pass
+    finds a flow.
+    """
+    for k in range(compute.shape[1]):
+        for position in range(start, end):
+            if not joining[position]:
+                continue
+            left = compute[position, k] if overlap == 0 else 0.0
+            caused = 0.0
+            for index in range(touching_first[position], touching_first[position + 1]):
+                tensor = touching[index]
+                source = producer[tensor]
+                last = -1
+                open_end = False
+                for pointer in range(first_consumer[tensor], first_consumer[tensor + 1]):
+                    other = consumers[pointer]
+                    if other < end and joining[other]:
+                        last = max(last, other)
+                    elif other >= start and not included[other]:
+                        open_end = True
+                time = times[tensor, k]
+                if source == position:
+                    if open_end:
+                        caused += time
+                elif source >= end or (source >= start and not included[source] and not joining[source]):
+                    if overlap == 2 and time > 0:
+                        return False  # What R would send counts apart from what it no longer receives.
+                    caused += time
+                elif not open_end and last == position:
+                    if source < start or included[source]:
+                        left += time
+                    elif source < position:
+                        supply = min(time, surplus[source])
+                        surplus[source] -= supply
+                        left += supply
+            surplus[position] = left - caused
+            if surplus[position] < 0:
+                return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
+    period: float,
+    compute: Floats,
+    memory: Ints,
+    limits: Ints,
+    counts: Ints,
+    main_compute: Floats,
+    share: Floats,
+    successor_first: Ints,
+    successors: Ints,
+    predecessor_first: Ints,
+    predecessors: Ints,
+    span: int,
+    producer: Ints,
+    num_consumers: Ints,
+    times: Floats,
+    forward: npt.NDArray[np.bool_],
+    touching_first: Ints,
+    touching: Ints,
+    first_consumer: Ints,
+    consumers: Ints,
+    collectors: Ints,
+    overlap: int,
+    slots: npt.NDArray[np.int32],
+    low: npt.NDArray[np.int32],
+    mask: npt.NDArray[np.uint64],
+    done: Floats,
+    following: npt.NDArray[np.int32],
+    fewest: npt.NDArray[np.int16],
+    parent: npt.NDArray[np.int32],
+    parent_state: npt.NDArray[np.int8],
+    by_class: npt.NDArray[np.int8],
+    queue: npt.NDArray[np.int32],
+    cursor: Ints,
+    max_steps: int,
+) -> int:
+    """Process ideals by ascending size until all are done, steps run out, or the table is full."""
+    size, num_classes = compute.shape
+    num_states = fewest.shape[1]
+    capacity = len(low)
+    one = np.uint64(1)
+    # Room for rounding of running sums; every cost that counts is at most twice the period (see ``cost`` below).
+    limit = period * (1 + 1e-10)
+    ceiling = 2 * period + 1e-300
+    total = main_compute.sum()
+    # Room for rounding where what is done is taken from the total, which may dwarf what is left.
+    slack = 1e-9 * limit + 1e-12 * total
+    strides = np.ones(num_classes, dtype=np.int64)
+    for k in range(2, num_classes):
+        strides[k] = strides[k - 1] * (counts[k - 1] + 1)
+    inside = np.zeros(len(producer), dtype=np.int64)
+    home = np.zeros(len(producer), dtype=np.bool_)
+    included = np.zeros(size + 1, dtype=np.bool_)
+    joining = np.zeros(size + 1, dtype=np.bool_)
+    surplus = np.zeros(size + 1)
+
+    max_depth = 256
+    width = 512
+    spent = np.zeros((max_depth + 1, num_classes))
+    incoming = np.zeros((max_depth + 1, num_classes))
+    outgoing = np.zeros((max_depth + 1, num_classes))
+    settled = np.zeros((max_depth + 1, num_classes))
+    held = np.zeros(max_depth + 1, dtype=np.int64)
+    reached = np.zeros(max_depth + 1)
+    key_low = np.zeros(max_depth + 1, dtype=np.int64)
+    key_first = np.zeros(max_depth + 1, dtype=np.uint64)
+    key_second = np.zeros(max_depth + 1, dtype=np.uint64)
+    added = np.zeros(max_depth + 1, dtype=np.int64)
+    ready_items = np.zeros((max_depth + 1, width), dtype=np.int64)
+    num_ready = np.zeros(max_depth + 1, dtype=np.int64)
+    next_ready = np.zeros(max_depth + 1, dtype=np.int64)
+    budget = np.full(num_states, -np.inf)
+    steps = 0
+
+    while cursor[1] < size:
+        if cursor[2] < 0:
+            cursor[2] = queue[cursor[1]]
+        while cursor[2] >= 0:
+            origin = cursor[2]
+            if steps > max_steps:
+                return PAUSED
+            start = low[origin]
+            # What must be done at the very least once this stage is over, per state: all that the rest cannot take.
+            alive = False
+            for state in range(num_states):
+                budget[state] = -np.inf
+                used = fewest[origin, state]
+                if used < 0:
+                    continue
+                rest = (counts[0] - used) * limit
+                for k in range(1, num_classes):
+                    rest += (counts[k] - (state // strides[k]) % (counts[k] + 1)) * share[k]
+                budget[state] = rest + slack
+                if total - done[origin] <= budget[state]:
+                    alive = True
+            if alive:
+                for offset in range(WINDOW):
+                    word = mask[origin, 0] if offset < 64 else mask[origin, 1]
+                    if (word >> np.uint64(offset & 63)) & one:
+                        included[start + 1 + offset] = True
+                count = 0
+                for position in range(start, min(size, start + 1 + WINDOW + span)):
+                    if included[position]:
+                        continue
+                    ready = True
+                    for index in range(predecessor_first[position], predecessor_first[position + 1]):
+                        before = predecessors[index]
+                        if before >= start and not included[before]:
+                            ready = False
+                            break
+                    if ready:
+                        if count == width:
+                            return WINDOW_EXCEEDED
+                        ready_items[0, count] = position
+                        count += 1
+                num_ready[0] = count
+                next_ready[0] = 0
+                highest = start - 1
+                for position in range(min(size, start + 1 + WINDOW) - 1, start, -1):
+                    if included[position]:
+                        highest = position
+                        break
+                # Is there a larger ideal, reached with no more devices, from which it is never worse to go on?
+                last = highest
+                for choice in range(NUM_COLLECTORS + count):
+                    if choice < NUM_COLLECTORS:
+                        first, last = start, collectors[min(last + 1, size)]
+                        if last >= size:
+                            continue
+                    else:
+                        first = last = ready_items[0, choice - NUM_COLLECTORS]
+                    other = _superset(slots, low, mask, origin, first, last)
+                    if other < 0:
+                        continue
+                    better = True
+                    for state in range(num_states):
+                        if budget[state] > -np.inf and (
+                            fewest[other, state] < 0 or fewest[other, state] > fewest[origin, state]
+                        ):
+                            better = False
+                            break
+                    if not better:
+                        continue
+                    for position in range(first, last + 1):
+                        joining[position] = not included[position]
+                    harmless = _is_harmless(
+                        start,
+                        last + 1,
+                        overlap,
+                        included,
+                        joining,
+                        surplus,
+                        compute,
+                        producer,
+                        times,
+                        first_consumer,
+                        consumers,
+                        touching_first,
+                        touching,
+                    )
+                    for position in range(first, last + 1):
+                        joining[position] = False
+                    if harmless:
+                        alive = False
+                        break
+                if not alive:
+                    num_ready[0] = 0
+                spent[0, :] = 0.0
+                incoming[0, :] = 0.0
+                outgoing[0, :] = 0.0
+                settled[0, :] = 0.0
+                held[0] = 0
+                reached[0] = done[origin]
+                key_low[0] = start
+                key_first[0] = mask[origin, 0]
+                key_second[0] = mask[origin, 1]
+                depth = 0
+                failure = 0
+                while depth >= 0:
+                    if next_ready[depth] >= num_ready[depth]:
+                        # Leave this node: take its item out again.
+                        if depth > 0:
+                            position = added[depth]
+                            included[position] = False
+                            for index in range(touching_first[position], touching_first[position + 1]):
+                                tensor = touching[index]
+                                if producer[tensor] == position:
+                                    home[tensor] = False
+                                else:
+                                    inside[tensor] -= 1
+                        depth -= 1
+                        continue
+                    position = ready_items[depth, next_ready[depth]]
+                    next_ready[depth] += 1
+                    steps += 1
+                    new = depth + 1
+                    possible = False
+                    held[new] = min(held[depth] + memory[position], NO_LIMIT)
+                    for k in range(num_classes):
+                        spent[new, k] = spent[depth, k] + min(compute[position, k], ceiling)
+                        if (
+                            spent[new, k] + (settled[depth, k] if overlap == 0 else 0.0) <= limit
+                            and held[new] <= limits[k]
+                        ):
+                            possible = True
+                    if not possible:
+                        continue
+                    # The ideal's key with this position set.
+                    key_low[new] = key_low[depth]
+                    key_first[new] = key_first[depth]
+                    key_second[new] = key_second[depth]
+                    offset = position - key_low[depth] - 1
+                    if offset >= WINDOW:
+                        failure = WINDOW_EXCEEDED
+                        break
+                    if offset >= 0:
+                        if offset < 64:
+                            key_first[new] |= one << np.uint64(offset)
+                        else:
+                            key_second[new] |= one << np.uint64(offset - 64)
+                    else:
+                        while True:
+                            bit = key_first[new] & one
+                            key_first[new] = (key_first[new] >> one) | (key_second[new] << np.uint64(63))
+                            key_second[new] >>= one
+                            key_low[new] += 1
+                            if not bit:
+                                break
+                    if new == max_depth:
+                        failure = WINDOW_EXCEEDED
+                        break
+                    for k in range(num_classes):
+                        incoming[new, k] = incoming[depth, k]
+                        outgoing[new, k] = outgoing[depth, k]
+                        settled[new, k] = settled[depth, k]
+                    for index in range(touching_first[position], touching_first[position + 1]):
+                        tensor = touching[index]
+                        entered = (not home[tensor]) and inside[tensor] > 0
+                        left = home[tensor] and inside[tensor] < num_consumers[tensor]
+                        if producer[tensor] == position:
+                            home[tensor] = True
+                        else:
+                            inside[tensor] += 1
+                        enters = (not home[tensor]) and inside[tensor] > 0
+                        leaves = home[tensor] and inside[tensor] < num_consumers[tensor]
+                        if enters != entered:
+                            for k in range(num_classes):
+                                cost = min(times[tensor, k], ceiling)
+                                incoming[new, k] += cost if enters else -cost
+                                if forward[tensor]:
+                                    settled[new, k] += cost
+                        if leaves != left:
+                            for k in range(num_classes):
+                                cost = min(times[tensor, k], ceiling)
+                                outgoing[new, k] += cost if leaves else -cost
+                    included[position] = True
+                    added[new] = position
+                    reached[new] = reached[depth] + main_compute[position]
+                    # All items that may come next, in ascending order; those before ``position`` were passed over.
+                    count = 0
+                    first_new = 0
+                    for index in range(num_ready[depth]):
+                        other = ready_items[depth, index]
+                        if other != position:
+                            ready_items[new, count] = other
+                            count += 1
+                            if other < position:
+                                first_new = count
+                    for index in range(successor_first[position], successor_first[position + 1]):
+                        after = successors[index]
+                        ready = True
+                        for other in range(predecessor_first[after], predecessor_first[after + 1]):
+                            before = predecessors[other]
+                            if before >= start and not included[before]:
+                                ready = False
+                                break
+                        if ready:
+                            if count == width:
+                                failure = WINDOW_EXCEEDED
+                                break
+                            place = count
+                            while place > 0 and ready_items[new, place - 1] > after:
+                                ready_items[new, place] = ready_items[new, place - 1]
+                                place -= 1
+                            ready_items[new, place] = after
+                            count += 1
+                    if failure:
+                        break
+                    # Land here with each class whose load fits.
+                    slot = -1
+                    hopeful = False
+                    for k in range(num_classes):
+                        if held[new] > limits[k]:
+                            continue
+                        if overlap == 0:
+                            load = spent[new, k] + incoming[new, k] + outgoing[new, k]
+                        elif overlap == 1:
+                            load = max(spent[new, k], incoming[new, k] + outgoing[new, k])
+                        else:
+                            load = max(spent[new, k], incoming[new, k], outgoing[new, k])
+                        bare = spent[new, k] + (settled[new, k] if overlap == 0 else 0.0)
+                        if bare <= limit:
+                            hopeful = True
+                        if load > limit:
+                            continue
+                        for state in range(num_states):
+                            if budget[state] == -np.inf:
+                                continue
+                            used = fewest[origin, state]
+                            target = state
+                            if k == 0:
+                                used += 1
+                                if used > counts[0]:
+                                    continue
+                                rest = budget[state] - limit
+                            else:
+                                if (state // strides[k]) % (counts[k] + 1) == counts[k]:
+                                    continue
+                                target = state + strides[k]
+                                rest = budget[state] - share[k]
+                            if total - reached[new] > rest:
+                                continue
+                            if slot < 0:
+                                slot = _find(slots, low, mask, key_low[new], key_first[new], key_second[new])
+                                if slots[slot] < 0:
+                                    landed = cursor[0]
+                                    if landed == capacity:
+                                        return TABLE_FULL
+                                    cursor[0] += 1
+                                    slots[slot] = landed
+                                    low[landed] = key_low[new]
+                                    mask[landed, 0] = key_first[new]
+                                    mask[landed, 1] = key_second[new]
+                                    done[landed] = reached[new]
+                                    length = cursor[1] + new
+                                    following[landed] = queue[length]
+                                    queue[length] = landed
+                            landed = slots[slot]
+                            if fewest[landed, target] < 0 or used < fewest[landed, target]:
+                                fewest[landed, target] = used
+                                parent[landed, target] = origin
+                                parent_state[landed, target] = state
+                                by_class[landed, target] = k
+                    num_ready[new] = count
+                    next_ready[new] = first_new if hopeful else count
+                    depth = new
+                if failure:
+                    return failure
+                for offset in range(WINDOW):
+                    if start + 1 + offset < size:
+                        included[start + 1 + offset] = False
+            cursor[2] = following[origin]
+        cursor[1] += 1
+        cursor[2] = -1
+    return DONE
