@@ -25,6 +25,8 @@ Assignment = Sequence[tuple[int, int]]
 
 ROUNDING_GAP = 2e-7
 """Relative error that rounding down may cost; well below what may be called optimal."""
+SUMMED_OTHERWISE = 1 + 1e-9
+"""Room for rounding: summed in another order, costs that just meet a limit may seem to exceed it."""
 MAX_PERIOD_BITS = 45
 MAX_MEMORY_SUM = 2**61
 
@@ -54,8 +56,9 @@ def choose_scale(compiled: CompiledInstance, limit_ms: float) -> Scale:
 
     If all costs are whole multiples of a coarser power of two that is chosen, and rounding costs nothing at all.
     """
-    costs = {float(cost) for cost in compiled.compute_ms.flat if math.isfinite(cost) and 0 < cost <= limit_ms}
-    costs |= {time for tensor in compiled.tensors for time in tensor.time_ms if 0 < time <= limit_ms}
+    largest = limit_ms * SUMMED_OTHERWISE
+    costs = {float(cost) for cost in compiled.compute_ms.flat if math.isfinite(cost) and 0 < cost <= largest}
+    costs |= {time for tensor in compiled.tensors for time in tensor.time_ms if 0 < time <= largest}
     num_terms = compiled.num_items + 2 * len(compiled.tensors)
     period_bits = min(MAX_PERIOD_BITS, math.ceil(math.log2(num_terms / ROUNDING_GAP)))
     exponent = period_bits - math.frexp(limit_ms)[1]
@@ -138,7 +141,7 @@ class Model(ABC):
         self.scale = choose_scale(compiled, limit_ms)
         self.model = cp_model.CpModel()
         self.limit = self.scale.up(limit_ms)
-        self.usable = compiled.allowed & (compiled.compute_ms.sum(axis=2) <= limit_ms)
+        self.usable = compiled.allowed & (compiled.compute_ms.sum(axis=2) <= limit_ms * SUMMED_OTHERWISE)
         low = min(self.scale.down(bound_ms), self.limit)
         parts = 2 if compiled.is_gpipe else 1
         self.period = [self.model.new_int_var(0 if parts > 1 else low, self.limit, "") for _ in range(parts)]

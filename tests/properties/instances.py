@@ -162,3 +162,21 @@ def random_chain_like(seed):
         Graph(tuple(operators), edges),
         Cluster(tuple(devices), Interconnect(overlap=source.choice(list(Overlap)))),
     )
+
+
+def with_decimal_costs(instance, seed):
+    """Tenths, whose sums in floating point depend on the order of the terms."""
+    source = random.Random(seed)
+
+    def cost():
+        return source.randint(1, 9) / 10
+
+    operators = tuple(
+        replace(o, compute_time_ms={kind: cost() for kind in o.compute_time_ms}) for o in instance.graph.operators
+    )
+    times = {}
+    edges = tuple(
+        replace(edge, transfer_time_ms=times.setdefault((edge.source, edge.tensor), cost()))
+        for edge in instance.graph.edges
+    )
+    return replace(instance, graph=Graph(operators, edges))

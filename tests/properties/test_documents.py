@@ -89,14 +89,16 @@ def read_or_refuse(read, data):
     try:
         return read(data)
     except UnreadableDocument as error:
-        assert str(error)
+        said, issues = str(error), ()
     except InvalidInstance as error:
-        assert error.issues
-        for issue in error.issues:
-            assert issue.code
-            assert issue.hint
-            json.dumps([issue.message, issue.pointer])
-            str(error).encode("utf-8", "backslashreplace")
+        said, issues = str(error), error.issues
+        if not issues:
+            raise
+    assert said
+    for issue in issues:
+        assert issue.code
+        assert issue.hint
+        json.dumps([issue.message, issue.pointer])
     return None
 
 

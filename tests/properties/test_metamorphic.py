@@ -12,7 +12,7 @@ from solver.instance import Cluster, DeviceSpec, ForbiddenPlacement, Graph, Part
 from solver.result import Status
 from tests.properties.instances import random_instance, with_extreme_costs
 
-SEEDS = range(0, 80)
+SEEDS = range(80)
 
 
 def worth(solve, instance):
@@ -69,7 +69,7 @@ def test_other_names_and_another_order_of_everything(solve):
 
 @pytest.mark.parametrize("factor", [1e-9, 1 / 3, 1024.0, 1e6])
 def test_all_times_in_another_unit(solve, factor):
-    for seed in range(0, 40):
+    for seed in range(40):
         instance = random_instance(seed)
         operators = tuple(
             replace(o, compute_time_ms={kind: time * factor for kind, time in o.compute_time_ms.items()})
