@@ -1,0 +1,1 @@
+"""Measurements: quality and speed over workloads, against the splits people use."""
