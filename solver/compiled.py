@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -255,17 +255,18 @@ def _exclusions(
     meaning = instance.cluster.resolve()
     banned: dict[str, set[int]] = {device.name: set() for device in devices}
 
-    def keep_to(operator: int, names: Iterable[str]) -> None:
-        inside = {name for reference in names for name in meaning[reference]}
-        for name, operators in banned.items():
-            if name not in inside:
-                operators.add(operator)
+    @cache
+    def outside(references: tuple[str, ...]) -> list[str]:
+        inside = {name for reference in references for name in meaning[reference]}
+        return [name for name in banned if name not in inside]
 
     for index, operator in enumerate(instance.graph.operators):
         if operator.allowed_devices is not None:
-            keep_to(index, operator.allowed_devices)
+            for name in outside(operator.allowed_devices):
+                banned[name].add(index)
     for operator_id, reference in instance.constraints.pinned.items():
-        keep_to(index_of[operator_id], [reference])
+        for name in outside((reference,)):
+            banned[name].add(index_of[operator_id])
     for forbidden in instance.constraints.forbidden:
         for name in meaning[forbidden.device]:
             banned[name].add(index_of[forbidden.operator])
