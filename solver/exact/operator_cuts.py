@@ -30,6 +30,7 @@ from solver.instance import Overlap
 
 CAPACITY_BITS = 40
 UNLIMITED = 2**60
+TINIEST_MS = 1e-100
 
 _WEIGHTS = {Overlap.NONE: (1.0, 1.0), Overlap.FULL: (0.5, 0.5), Overlap.DUPLEX: (0.5, 0.25)}
 """Of compute, and of a transfer: coefficients of a mean that the overlap rule's maximum never falls below."""
@@ -78,9 +79,9 @@ class _Cuts:
 
     def _build(self, compiled: CompiledInstance) -> None:
         size, count = compiled.num_items, len(compiled.tensors)
-        finite = self._compute[np.isfinite(self._compute)]
-        largest = float(max(finite.sum(), self.alone[np.isfinite(self.alone)].max(initial=0.0), 1e-300))
-        self._exponent = CAPACITY_BITS - math.frexp(largest)[1]
+        # Above every cost and every cut that is finite.
+        largest = float(self._compute[np.isfinite(self._compute)].sum() + 2 * self._times.sum())
+        self._exponent = CAPACITY_BITS - math.frexp(max(largest, TINIEST_MS))[1]
         ends: list[tuple[int, int, float]] = []
         self._source, self._sink = size + 2 * count, size + 2 * count + 1
         for item in range(size):

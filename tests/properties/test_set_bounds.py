@@ -1,0 +1,63 @@
+"""Bounds from sets of items never exceed the optimum that enumeration finds, whatever the rules."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from solver.compiled import compile_instance
+from solver.exact.operator_cuts import bound_by_cuts
+from solver.formulations.throughput_bottleneck_highs import bound_by_bottleneck, supports
+from solver.reductions import reduce_instance
+from tests.properties.enumeration import enumerate_optimum
+from tests.properties.instances import random_instance
+
+ROUNDING = 1e-9
+
+
+def reduced_and_optimum(seed):
+    instance = random_instance(seed)
+    reduced = reduce_instance(compile_instance(instance), instance.objective.partition)
+    return reduced, enumerate_optimum(instance)[0]
+
+
+@pytest.mark.parametrize("chunk", range(10))
+def test_minimum_cuts_bound_the_optimum(chunk):
+    for seed in range(100 * chunk, 100 * chunk + 100):
+        reduced, optimum = reduced_and_optimum(seed)
+        if optimum is None:
+            continue
+        bounds = [0.0]
+        bound_by_cuts(reduced, bounds.append, lambda: False)
+        assert bounds == sorted(bounds)
+        assert math.isfinite(bounds[-1])
+        assert bounds[-1] <= optimum * (1 + ROUNDING), seed
+
+
+@pytest.mark.parametrize("chunk", range(5))
+def test_the_bottleneck_bounds_the_optimum(chunk):
+    for seed in range(60 * chunk, 60 * chunk + 60):
+        reduced, optimum = reduced_and_optimum(seed)
+        if not optimum or not supports(reduced):
+            continue
+        for known in (optimum, 1.5 * optimum):
+            bound = bound_by_bottleneck(reduced, known, 10.0, lambda: False)
+            assert bound is not None
+            assert bound <= optimum * (1 + ROUNDING), seed
+
+
+def test_the_bounds_are_not_trivial():
+    """Some instance is proved optimal by cuts alone, some by the bottleneck alone (within its safety margin)."""
+    met_by_cuts = met_by_bottleneck = 0
+    for seed in range(60):
+        reduced, optimum = reduced_and_optimum(seed)
+        if not optimum or not supports(reduced):
+            continue
+        bounds = [0.0]
+        bound_by_cuts(reduced, bounds.append, lambda: False)
+        met_by_cuts += bounds[-1] >= optimum * (1 - 1e-6)
+        bound = bound_by_bottleneck(reduced, optimum, 10.0, lambda: False)
+        met_by_bottleneck += bound is not None and bound >= optimum * (1 - 1e-4)
+    assert met_by_cuts > 5
+    assert met_by_bottleneck > 5
