@@ -127,3 +127,20 @@ def test_an_item_that_just_meets_the_limit_is_kept(solve, partition):
     assert outcome_of(AssignmentModel, instance, 0.6)[:2] == (cpsat.Outcome.OPTIMAL, 0.6)
     result = solve(instance)
     assert (result.status, result.objective_value) == (Status.OPTIMAL, 0.6)
+
+
+def test_the_step_of_presolve_that_cuts_off_answers_is_switched_off(monkeypatch):
+    """or-tools 9.15, issue 5293. No instance small enough for a test shows the defect, so the switch is watched."""
+    solvers = []
+
+    class Watched(cpsat.cp_model.CpSolver):
+        def __init__(self):
+            super().__init__()
+            solvers.append(self)
+
+    monkeypatch.setattr(cpsat.cp_model, "CpSolver", Watched)
+    instance = make(ops(a=2.0, b=3.0), edges(ab=0.5))
+    for presolve in (True, False):
+        assert outcome_of(LadderModel, instance, 9.0, presolve=presolve)[0] is cpsat.Outcome.OPTIMAL
+    assert [solver.parameters.presolve_inclusion_work_limit for solver in solvers] == [0, 0]
+    assert [solver.parameters.cp_model_presolve for solver in solvers] == [True, False]
