@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+
 import numpy as np
 
 from solver.compiled import NUM_PASSES, CompiledInstance, Floats
 
 NUM_ROUNDS = 200
+MAX_ITEMS_PER_DEVICE = 50
 ROUNDING = 1e-12
 """Relative allowance for the rounding of floating-point sums."""
 
@@ -22,7 +25,13 @@ def bound_period(compiled: CompiledInstance) -> float:
         compute = np.where(compiled.allowed, compiled.compute_ms[:, :, passes].sum(axis=2), np.inf)
         if not len(compute) or not np.isfinite(compute.min(axis=1)).all():
             return 0.0
-        total += max(bound_by_largest_item(compute), bound_by_total(compute, [c.count for c in compiled.classes]))
+        counts = [c.count for c in compiled.classes]
+        are_hosts = [c.is_host for c in compiled.classes]
+        total += max(
+            bound_by_largest_item(compute),
+            bound_by_total(compute, counts),
+            bound_by_counting(compute, counts, are_hosts),
+        )
     return total * (1 - ROUNDING)
 
 
@@ -58,4 +67,47 @@ def bound_by_total(compute: Floats, counts: list[int]) -> float:
         # Busy classes get a higher price, idle ones a lower one.
         share = np.bincount(choice, weights=chosen, minlength=len(counts)) / value
         logs += (share - numbers * weights) * 2.0 / (1 + step) ** 0.5
+    return best
+
+
+def bound_by_counting(compute: Floats, counts: list[int], are_hosts: list[bool]) -> float:
+    """Pigeonholes: of the m largest items, some device holds at least ⌈m ÷ devices⌉.
+
+    If j of the m sit on hosts, some host takes at least its share of the j that are fastest there, and some other device
+    at least its share of the m − j, the smallest of the m at best. The bound is the least of the larger of the two over
+    all j, for the best m.
+
+    Args:
+        compute: [items, classes] times, infinite where an item may not go.
+        counts: devices of each class.
+        are_hosts: whether a class is host; all others are taken for as fast as the fastest of them, item by item.
+    """
+    host = np.array(are_hosts)
+    num_hosts = sum(n for n, is_host in zip(counts, are_hosts, strict=True) if is_host)
+    num_others = sum(counts) - num_hosts
+    others: Floats = compute[:, ~host].min(axis=1, initial=np.inf)
+    on_host: Floats = compute[:, host].min(axis=1, initial=np.inf)
+    if num_others == 0:
+        return 0.0
+    order = np.argsort(-others, kind="stable")
+    # Items that cannot leave the hosts say nothing about the others; beyond many items a device averages win.
+    countable = np.isfinite(others[order]) & (others[order] > 0)
+    order = order[countable][: MAX_ITEMS_PER_DEVICE * (num_others + num_hosts)]
+    sums = np.concatenate([[0.0], np.cumsum(others[order])])
+    fastest_on_host: list[float] = []
+    best = 0.0
+    for m, item in enumerate(order, start=1):
+        bisect.insort(fastest_on_host, float(on_host[item]))
+        share = -(-m // num_others)
+        if sums[m] - sums[m - share] <= best:
+            continue  # Hosts can only lower it.
+        host_sum, value = 0.0, float(sums[m] - sums[m - share])
+        for j in range(1, m + 1):
+            if num_hosts == 0 or host_sum >= value:
+                break
+            if (j - 1) % num_hosts == 0:
+                host_sum += fastest_on_host[(j - 1) // num_hosts]
+            share = -(-(m - j) // num_others)
+            value = min(value, max(host_sum, float(sums[m] - sums[m - share])))
+        best = max(best, value)
     return best

@@ -155,6 +155,8 @@ class CompiledInstance:
 
     def merge(self, groups: Sequence[Sequence[int]]) -> CompiledInstance:
         """The same question with each group of items merged into one; ``groups`` is a partition of the items."""
+        if len(groups) == self.num_items:
+            return self
         new_item = [0] * self.num_items
         for index, group in enumerate(groups):
             for item in group:

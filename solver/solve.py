@@ -176,7 +176,7 @@ class _Run:
     def find_segments(self) -> None:
         """Cut topological orders into stages."""
         search = self.search
-        if search.over or not self.acyclic.allowed.any(axis=1).all():
+        if search.closed or search.stop.is_set() or not self.acyclic.allowed.any(axis=1).all():
             return
         self.methods.append("segments")
         for assignment in place_segments(
@@ -245,6 +245,8 @@ class _Run:
     def _prove_acyclic(self) -> None:
         """The ideal program for a moment, which often suffices; then, with workers to spare, both methods in a race."""
         search = self.search
+        if search.over:
+            return
         program = self.ideal_program()
         claims = (lambda: search.best_bound, lambda period: search.claim_bound(period, "ideals"))
         modelled = self.acyclic.num_items * self.acyclic.num_devices <= MAX_MODEL_BOOLEANS

@@ -107,7 +107,7 @@ def _check_text(value: object, path: Path) -> Iterator[Issue]:
         yield Issue("empty_id", "an id must not be empty", path, "give it a name")
     elif len(value) > MAX_ID_LENGTH:
         yield Issue("id_too_long", f"an id of {len(value)} characters", path, f"use at most {MAX_ID_LENGTH} characters")
-    elif any("\ud800" <= character <= "\udfff" for character in value):
+    elif not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         yield Issue("invalid_text", "an id holds half of a surrogate pair", path, "send well-formed Unicode text")
 
 

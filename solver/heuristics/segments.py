@@ -48,12 +48,13 @@ def place_segments(
     table = _Table(compiled)
     best = math.inf
     for order in topological_orders(compiled, seed):
-        if expired():
-            return
         if math.isinf(best):
+            # Also when time is over already: it takes an instant, and an answer is better than none.
             start = place_greedily(compiled, order, bound_ms)
             if start is not None:
                 yield start
+        if expired():
+            return
         if table.steps() > MAX_STEPS:
             return
         # With a limit, segments end early; it is raised until the order has an answer.

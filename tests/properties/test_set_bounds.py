@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
+from solver.bounds import bound_by_counting, bound_period
 from solver.compiled import compile_instance
 from solver.exact.operator_cuts import bound_by_cuts
 from solver.formulations.throughput_bottleneck_highs import bound_by_bottleneck, supports
@@ -61,3 +63,22 @@ def test_the_bounds_are_not_trivial():
         met_by_bottleneck += bound is not None and bound >= optimum * (1 - 1e-4)
     assert met_by_cuts > 5
     assert met_by_bottleneck > 5
+
+
+@pytest.mark.parametrize("chunk", range(5))
+def test_bounds_without_search_stay_below_the_optimum(chunk):
+    for seed in range(2000 + 100 * chunk, 2100 + 100 * chunk):
+        reduced, optimum = reduced_and_optimum(seed)
+        if optimum is not None:
+            assert 0 <= bound_period(reduced) <= optimum * (1 + ROUNDING), seed
+
+
+def test_counting_by_hand():
+    seven_threes = np.full((7, 1), 3.0)
+    assert bound_by_counting(seven_threes, [3], [False]) == 9.0  # one of three devices holds three of seven
+    with_a_host = np.array([[3.0, 4.0]] * 7)
+    assert bound_by_counting(with_a_host, [3, 1], [False, True]) == 6.0  # one may go to the host for 4
+    with_a_slow_host = np.array([[3.0, 40.0]] * 7)
+    assert bound_by_counting(with_a_slow_host, [3, 1], [False, True]) == 9.0
+    assert bound_by_counting(np.array([[np.inf, 4.0]]), [3, 1], [False, True]) == 0.0
+    assert bound_by_counting(np.array([[4.0]]), [1], [True]) == 0.0
