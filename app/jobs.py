@@ -31,7 +31,7 @@ _WRITE_DELAYS_S = (0.2, 1.0, 5.0)
 _log = logging.getLogger(__name__)
 
 
-class DatabaseInUse(RuntimeError):
+class DatabaseInUse(OSError):
     """Another server runs the jobs of this database."""
 
 
@@ -51,13 +51,24 @@ class Runner:
         self._solves: set[threading.Thread] = set()
         self._bell = Bell()
 
-    def start(self) -> None:
-        """Take over the jobs of the database and begin to run them.
+    def take_database(self) -> None:
+        """Lock the database and bring its schema up to date, unless that was done.
 
         Raises:
-            DatabaseInUse: another live server has them.
+            DatabaseInUse: another live server has it.
+            OSError: it cannot be used; in a sentence for the operator.
         """
-        self._lock()
+        if self._lock_file is None:
+            self._lock()
+            try:
+                self._storage.migrate()
+            except BaseException:
+                self._unlock()
+                raise
+
+    def start(self) -> None:
+        """Take over the jobs of the database and begin to run them. Raises what :meth:`take_database` raises."""
+        self.take_database()
         attempts = self._settings.max_attempts
         detail = f"The server died during the solve, {attempts} times in a row. The best placement found is kept."
         recovered = self._storage.recover(attempts, describe("too-many-attempts", detail).model_dump(exclude_none=True))
@@ -79,9 +90,7 @@ class Runner:
             self._dispatcher.join()
         for thread in tuple(self._solves):
             thread.join()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
+        self._unlock()
 
     @property
     def is_alive(self) -> bool:
@@ -103,15 +112,22 @@ class Runner:
         return await to_thread.run_sync(self._storage.read, placement_id)
 
     def _lock(self) -> None:
-        self._lock_file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self._settings.database_path
+        try:
+            self._lock_file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise OSError(f"cannot write the database {path}: {error.strerror}") from error
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock_file)
-            self._lock_file = None
-            path = self._settings.database_path
+            self._unlock()
             message = f"another server is running the jobs of {path}; stop it, or use another database"
             raise DatabaseInUse(message) from error
+
+    def _unlock(self) -> None:
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
 
     def _dispatch(self) -> None:
         while not self._stopping.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from app.storage import Storage
 
 _PARSERS = 2
 """Documents read at once; each may take a core for seconds."""
+_log = logging.getLogger(__name__)
 
 
 class Service(FastAPI):
@@ -49,6 +51,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_run_jobs,
     )
     app.state.settings = settings
+    app.state.storage = Storage(settings.database_url, settings.database_busy_timeout_s)
+    app.state.runner = Runner(app.state.storage, settings)
     app.state.door = CapacityLimiter(_PARSERS)
     install_handlers(app)
     app.include_router(router)
@@ -58,12 +62,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _run_jobs(app: FastAPI) -> AsyncIterator[None]:
-    settings: Settings = app.state.settings
-    storage = Storage(settings.database_url, settings.database_busy_timeout_s)
-    runner = Runner(storage, settings)
-    app.state.storage, app.state.runner = storage, runner
+    storage: Storage = app.state.storage
+    runner: Runner = app.state.runner
     try:
-        await to_thread.run_sync(storage.migrate)
         await to_thread.run_sync(runner.start)
         yield
     finally:
@@ -73,6 +74,12 @@ async def _run_jobs(app: FastAPI) -> AsyncIterator[None]:
 
 class _Server(uvicorn.Server):
     """Lets waiting requests go before it waits for them: their solves are interrupted anyway."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port, *_ = listener.getsockname()
+            _log.info("serving on http://%s:%d (Ctrl-C to stop)", f"[{host}]" if ":" in host else host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         runner: Runner = self.config.app.state.runner  # type: ignore[union-attr]
@@ -89,14 +96,31 @@ def serve(host: str, port: int) -> None:
     """Run the service until Ctrl-C or SIGTERM; the solves then running are interrupted and queued again.
 
     Raises:
+        OSError: the port or the database cannot be had; in a sentence for the operator.
         SystemExit: at the end, with 128 + the signal, or 3 when the service could not start.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    config = uvicorn.Config(create_app(), host=host, port=port, lifespan="on", timeout_graceful_shutdown=10)
-    server = _Server(config)
-    server.run()
+    app = create_app()
+    # Both before uvicorn, which would answer a failure with a traceback.
+    with _listen(host, port) as listener:
+        runner: Runner = app.state.runner
+        runner.take_database()
+        server = _Server(uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=10))
+        server.run([listener])
     if not server.started:
         sys.exit(3)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except UnicodeError as error:
+        raise OSError(f"{host!r} is no host name") from error
+    except socket.gaierror:
+        raise
+    except OSError as error:  # without the address, which Python adds to the reason
+        raise OSError(error.errno, os.strerror(error.errno or 0)) from error

@@ -19,7 +19,9 @@ from uuid import uuid4
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import JSON, Engine, ForeignKey, Index, LargeBinary, String, create_engine, event, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from app.schemas import State
@@ -106,13 +108,21 @@ class Storage:
         self._engine = _open(url, busy_timeout_s)
 
     def migrate(self) -> None:
-        """Bring the schema to the newest version."""
+        """Bring the schema to the newest version.
+
+        Raises:
+            OSError: the file is no database, is of a newer version, or cannot be written.
+        """
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
-        with self._engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        try:
+            with self._engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except (DBAPIError, CommandError) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            raise OSError(f"cannot use the database {self._engine.url.database}: {reason}") from error
 
     def close(self) -> None:
         """Give the connections back."""

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 
-_COMMAND = "import sys; from app.main import serve; serve('127.0.0.1', int(sys.argv[1]))"
 _PATIENCE_S = 30
 
 
@@ -34,7 +33,7 @@ class LiveServer:
     def spawn(self):
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND, str(self.port)],
+                [sys.executable, "-m", "app", "serve", "--port", str(self.port)],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
