@@ -73,9 +73,9 @@ def bound_by_total(compute: Floats, counts: list[int]) -> float:
 def bound_by_counting(compute: Floats, counts: list[int], are_hosts: list[bool]) -> float:
     """Pigeonholes: of the m largest items, some device holds at least ⌈m ÷ devices⌉.
 
-    If j of the m sit on hosts, some host takes at least its share of the j that are fastest there, and some other device
-    at least its share of the m − j, the smallest of the m at best. The bound is the least of the larger of the two over
-    all j, for the best m.
+    If j of the m sit on hosts, some host takes at least its share of the j that are fastest there, and some other
+    device at least its share of the m − j, the smallest of the m at best. The bound is the least of the larger of the
+    two over all j, for the best m.
 
     Args:
         compute: [items, classes] times, infinite where an item may not go.
@@ -93,21 +93,22 @@ def bound_by_counting(compute: Floats, counts: list[int], are_hosts: list[bool])
     # Items that cannot leave the hosts say nothing about the others; beyond many items a device averages win.
     countable = np.isfinite(others[order]) & (others[order] > 0)
     order = order[countable][: MAX_ITEMS_PER_DEVICE * (num_others + num_hosts)]
-    sums = np.concatenate([[0.0], np.cumsum(others[order])])
+    # Summed from the smallest: in differences of these the largest items, left out, leave no rounding errors behind.
+    sums = np.concatenate([np.cumsum(others[order][::-1])[::-1], [0.0]])
     fastest_on_host: list[float] = []
     best = 0.0
     for m, item in enumerate(order, start=1):
         bisect.insort(fastest_on_host, float(on_host[item]))
         share = -(-m // num_others)
-        if sums[m] - sums[m - share] <= best:
+        if sums[m - share] - sums[m] <= best:
             continue  # Hosts can only lower it.
-        host_sum, value = 0.0, float(sums[m] - sums[m - share])
+        host_sum, value = 0.0, float(sums[m - share] - sums[m])
         for j in range(1, m + 1):
             if num_hosts == 0 or host_sum >= value:
                 break
             if (j - 1) % num_hosts == 0:
                 host_sum += fastest_on_host[(j - 1) // num_hosts]
             share = -(-(m - j) // num_others)
-            value = min(value, max(host_sum, float(sums[m] - sums[m - share])))
+            value = min(value, max(host_sum, float(sums[m - share] - sums[m])))
         best = max(best, value)
     return best

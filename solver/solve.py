@@ -236,11 +236,13 @@ class _Run:
         if search.over or value is None or not bottleneck.supports(self.reduced):
             return
         self.methods.append(bottleneck.NAME)
-        bound = bottleneck.bound_by_bottleneck(
-            self.reduced, value, search.remaining_s * BOTTLENECK_SHARE, lambda: search.over
+        bottleneck.bound_by_bottleneck(
+            self.reduced,
+            value,
+            search.remaining_s * BOTTLENECK_SHARE,
+            over=lambda: search.over,
+            found=lambda bound: search.claim_bound(bound, bottleneck.NAME),
         )
-        if bound is not None:
-            search.claim_bound(bound, bottleneck.NAME)
 
     def _prove_acyclic(self) -> None:
         """The ideal program for a moment, which often suffices; then, with workers to spare, both methods in a race."""

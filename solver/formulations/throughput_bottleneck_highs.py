@@ -4,21 +4,25 @@ If all devices other than hosts are alike, one of them holds at least the averag
 take. Whatever else is true of an answer, that device pays the load of its set. The least load of any set with that much
 compute is therefore a lower bound of the period. One set has no symmetry, and the model stays small.
 
+The same is true of any other weights than compute, and each gives a bound of its own. After each round the items of the
+set found lose weight, so that no device can live on the items that are cheap to hold together.
+
 Sets
-    v ∈ items, t ∈ tensors (u makes t, w needs it), p ∈ passes (one for ``1f1b``, two for ``gpipe``).
+    v ∈ items, t ∈ tensors (u makes t, q needs it), p ∈ passes (one for ``1f1b``, two for ``gpipe``).
 Parameters
     c[v,p] compute, τ[t] transfer on the devices concerned · m[v] memory, M memory limit ·
-    A: the share, (Σ_v c[v] − what the hosts can take within the best period known) ÷ number of devices.
+    w[v] ≥ 0 weights, compute in the first round ·
+    A: the share, (Σ_v w[v] − what the hosts can take within the best period known) ÷ number of devices.
 Variables
     x[v] ∈ {0,1}           v is in the set
     out[t], in[t] ∈ [0,1]  t leaves, or enters, the set
     T[p] ≥ 0               load of the set
 Minimise Σ_p T[p], subject to
-    transfer_out   out[t] ≥ x[u] − x[w]
-    transfer_in    in[t] ≥ x[w] − x[u]
+    transfer_out   out[t] ≥ x[u] − x[q]
+    transfer_in    in[t] ≥ x[q] − x[u]
     load           C, I, O of the set add up, by the overlap rule, to at most T[p]
     memory         Σ_v m[v] x[v] ≤ M
-    share          Σ_v c[v] x[v] ≥ A
+    share          Σ_v w[v] x[v] ≥ A
 
 HiGHS computes in floating point; its bound is lowered by ``SAFETY`` to stay clear of its tolerances.
 
@@ -28,9 +32,11 @@ Source: own; singling out the bottleneck block is the idea of Archer, Fahrbach, 
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 from ortools.math_opt.python import mathopt
 
 from solver.compiled import CompiledInstance, Floats
@@ -40,6 +46,11 @@ from solver.instance import Overlap
 NAME = "bottleneck"
 SAFETY = 1e-5
 GRACE_S = 5.0
+SMALLEST = 1e-8
+"""Coefficients below this are left out where that lowers a load."""
+NUM_ROUNDS = 12
+STEP = 0.05
+"""Part of its weight that an item of the set found loses for the next round."""
 
 
 def supports(compiled: CompiledInstance) -> bool:
@@ -48,64 +59,102 @@ def supports(compiled: CompiledInstance) -> bool:
 
 
 def bound_by_bottleneck(
-    compiled: CompiledInstance, value_ms: float, time_limit_s: float, over: Callable[[], bool]
-) -> float | None:
-    """A lower bound of the period, in ms; ``None`` if none was found in time.
+    compiled: CompiledInstance,
+    value_ms: float,
+    time_limit_s: float,
+    over: Callable[[], bool],
+    found: Callable[[float], object],
+) -> None:
+    """Report ever better lower bounds of the period, in ms, for up to ``NUM_ROUNDS`` weights.
 
     Args:
         compiled: reduced for its own partition, with :func:`supports`.
         value_ms: the best period known; the bound holds for all that is not worse.
-        time_limit_s: for the search.
+        time_limit_s: for all rounds together.
         over: asked often; when true the search is left behind.
+        found: told of each bound that is better than those before.
     """
-    model = _build(compiled, value_ms)
+    deadline = time.monotonic() + time_limit_s
+    weights = compute_weights(compiled)
+    best = 0.0
+    for _ in range(NUM_ROUNDS):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or over() or not weights.any():
+            return
+        bound, chosen = _solve(compiled, value_ms, weights, left_s, over)
+        if bound is not None and bound > best:
+            best = bound
+            found(bound)
+        if chosen is None or best >= value_ms:
+            return
+        weights = np.where(chosen, weights * (1 - STEP), weights)
+
+
+def _solve(
+    compiled: CompiledInstance, value_ms: float, weights: Floats, time_limit_s: float, over: Callable[[], bool]
+) -> tuple[float | None, npt.NDArray[np.bool_] | None]:
+    """One round: a bound in ms, and the items of the best set, where known."""
+    model, x = _build(compiled, value_ms, weights)
     parameters = mathopt.SolveParameters(
         time_limit=dt.timedelta(seconds=time_limit_s), relative_gap_tolerance=SAFETY / 10
     )
     call = Call(lambda: mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters), NAME)
     call.wait(over, time_limit_s + GRACE_S)
-    result = call.result()
+    try:
+        result = call.result()
+    except (AttributeError, RuntimeError, ValueError):
+        # HiGHS gave up for numerical reasons, which MathOpt 9.15 cannot even report: no bound from this round.
+        return None, None
     if result is None:
-        return None
+        return None, None
     if result.termination.reason is mathopt.TerminationReason.INFEASIBLE:
-        return value_ms  # No device can hold its share: nothing is better than what is known.
+        return value_ms, None  # No device can hold its share: nothing is better than what is known.
     bound = result.termination.objective_bounds.dual_bound
-    if not np.isfinite(bound):
-        return None
     # In the model the period known is 1.
-    return float(min(max(0.0, bound - SAFETY), 1.0) * value_ms)
+    bound_ms = float(min(max(0.0, bound - SAFETY), 1.0) * value_ms) if np.isfinite(bound) else None
+    if not result.has_primal_feasible_solution():
+        return bound_ms, None
+    values = result.variable_values()
+    return bound_ms, np.array([values[variable] > 0.5 for variable in x])
 
 
-def share_of_compute(compiled: CompiledInstance, value_ms: float) -> tuple[Floats, float]:
-    """Each item's compute on the devices that are no hosts (0 where it cannot be), and the least that one must hold."""
+def compute_weights(compiled: CompiledInstance) -> Floats:
+    """Each item's compute on the devices that are no hosts; 0 where it cannot be."""
     main = next(k for k, c in enumerate(compiled.classes) if not c.is_host)
-    compute: Floats = np.where(compiled.allowed[:, main], compiled.compute_ms[:, main].sum(axis=1), 0.0)
-    absorbed = 0.0
-    for index, device_class in enumerate(compiled.classes):
-        if device_class.is_host:
-            absorbed += _absorb(compute, compiled, index, value_ms * device_class.count)
-    return compute, max(0.0, float(compute.sum()) - absorbed) / compiled.classes[main].count
+    weights: Floats = np.where(compiled.allowed[:, main], compiled.compute_ms[:, main].sum(axis=1), 0.0)
+    return weights
 
 
-def _absorb(compute: Floats, compiled: CompiledInstance, index: int, room_ms: float) -> float:
-    """At most so much compute of the other devices fits on hosts of one class in ``room_ms`` (fractional knapsack)."""
+def _share(compiled: CompiledInstance, weights: Floats, value_ms: float) -> float:
+    """The weight that one device other than a host has to hold at least, if the period is at most ``value_ms``."""
+    absorbed = sum(
+        _absorb(weights, compiled, index, value_ms * device_class.count)
+        for index, device_class in enumerate(compiled.classes)
+        if device_class.is_host
+    )
+    return max(0.0, float(weights.sum()) - absorbed) / sum(c.count for c in compiled.classes if not c.is_host)
+
+
+def _absorb(weights: Floats, compiled: CompiledInstance, index: int, room_ms: float) -> float:
+    """At most so much weight fits on hosts of one class in ``room_ms`` (fractional knapsack)."""
     on_host = np.where(compiled.allowed[:, index], compiled.compute_ms[:, index].sum(axis=1), np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
-        order = np.argsort(-np.where(compute > 0, compute / on_host, 0.0), kind="stable")
+        order = np.argsort(-np.where(weights > 0, weights / on_host, 0.0), kind="stable")
     absorbed = 0.0
     for item in order:
-        if compute[item] <= 0 or not np.isfinite(on_host[item]):
+        if weights[item] <= 0 or not np.isfinite(on_host[item]):
             continue
         if on_host[item] > room_ms:
-            return absorbed + float(compute[item]) * room_ms / float(on_host[item])
+            return absorbed + float(weights[item]) * room_ms / float(on_host[item])
         room_ms -= float(on_host[item])
-        absorbed += float(compute[item])
+        absorbed += float(weights[item])
     return absorbed
 
 
-def _build(compiled: CompiledInstance, value_ms: float) -> mathopt.Model:  # noqa: PLR0912  the model in one piece
+def _build(  # noqa: PLR0912  the model in one piece
+    compiled: CompiledInstance, value_ms: float, weights: Floats
+) -> tuple[mathopt.Model, list[mathopt.Variable]]:
     main = next(k for k, c in enumerate(compiled.classes) if not c.is_host)
-    compute, share = share_of_compute(compiled, value_ms)
     model = mathopt.Model()
     x = [
         model.add_binary_variable() if compiled.allowed[item, main] else model.add_variable(lb=0, ub=0)
@@ -118,16 +167,16 @@ def _build(compiled: CompiledInstance, value_ms: float) -> mathopt.Model:  # noq
     for part, passes in enumerate(parts):
         for item, variable in enumerate(x):
             cost = float(compiled.compute_ms[item, main, list(passes)].sum()) / value_ms
-            if compiled.allowed[item, main] and cost > 0:
+            if compiled.allowed[item, main] and cost > SMALLEST:
                 compute_terms[part].append(min(cost, 2.0) * variable)
     for tensor in compiled.tensors:
-        time = min(tensor.time_ms[main] / value_ms, 2.0)
-        if time <= 0:
+        transfer = min(tensor.time_ms[main] / value_ms, 2.0)
+        if transfer <= SMALLEST:
             continue
         part = tensor.pass_index if compiled.is_gpipe else 0
         leaves, enters = model.add_variable(lb=0, ub=1), model.add_variable(lb=0, ub=1)
-        out_terms[part].append(time * leaves)
-        in_terms[part].append(time * enters)
+        out_terms[part].append(transfer * leaves)
+        in_terms[part].append(transfer * enters)
         for item in tensor.consumers:
             model.add_linear_constraint(leaves >= x[tensor.producer] - x[item])
             model.add_linear_constraint(enters >= x[item] - x[tensor.producer])
@@ -149,7 +198,14 @@ def _build(compiled: CompiledInstance, value_ms: float) -> mathopt.Model:  # noq
         # Shares of the limit, lowered a little so that rounding forbids nothing.
         terms = [need / limit * (1 - 1e-12) * variable for need, variable in zip(compiled.memory_bytes, x, strict=True)]
         model.add_linear_constraint(mathopt.fast_sum(terms) <= 1)
-    held = [float(cost) / value_ms * variable for cost, variable in zip(compute, x, strict=True) if cost > 0]
-    model.add_linear_constraint(mathopt.fast_sum(held) >= share / value_ms * (1 - SAFETY / 10))
+    # Scaled so that the share is 1; more than all of it, or less than HiGHS can see, an item need not count for.
+    share = _share(compiled, weights, value_ms)
+    if share > 0:
+        held = [
+            min(1.0, max(SMALLEST, float(weight) / share)) * variable
+            for weight, variable in zip(weights, x, strict=True)
+            if weight > 0
+        ]
+        model.add_linear_constraint(mathopt.fast_sum(held) >= 1 - SAFETY / 10)
     model.minimize(mathopt.fast_sum(loads))
-    return model
+    return model, x

@@ -44,9 +44,10 @@ def test_the_bottleneck_bounds_the_optimum(chunk):
         if not optimum or not supports(reduced):
             continue
         for known in (optimum, 1.5 * optimum):
-            bound = bound_by_bottleneck(reduced, known, 10.0, lambda: False)
-            assert bound is not None
-            assert bound <= optimum * (1 + ROUNDING), seed
+            bounds = [0.0]
+            bound_by_bottleneck(reduced, known, 10.0, lambda: False, bounds.append)
+            assert bounds == sorted(bounds)
+            assert bounds[-1] <= optimum * (1 + ROUNDING), seed
 
 
 def test_the_bounds_are_not_trivial():
@@ -59,8 +60,9 @@ def test_the_bounds_are_not_trivial():
         bounds = [0.0]
         bound_by_cuts(reduced, bounds.append, lambda: False)
         met_by_cuts += bounds[-1] >= optimum * (1 - 1e-6)
-        bound = bound_by_bottleneck(reduced, optimum, 10.0, lambda: False)
-        met_by_bottleneck += bound is not None and bound >= optimum * (1 - 1e-4)
+        bounds = [0.0]
+        bound_by_bottleneck(reduced, optimum, 10.0, lambda: False, bounds.append)
+        met_by_bottleneck += bounds[-1] >= optimum * (1 - 1e-4)
     assert met_by_cuts > 5
     assert met_by_bottleneck > 5
 
