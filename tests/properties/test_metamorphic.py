@@ -13,6 +13,8 @@ from solver.result import Status
 from tests.properties.instances import random_instance, with_extreme_costs
 
 SEEDS = range(80)
+DROWNED = (220, 313, 369, 11032, 11166, 11211, 11442)
+"""Seeds at which rounding of sums with 1e12 ms in them once spoilt a bound, or HiGHS gave up with an error."""
 
 
 def worth(solve, instance):
@@ -127,7 +129,7 @@ def test_fewer_rules_are_never_worse(solve):
 
 
 def test_costs_from_the_very_small_to_the_very_large(solve):
-    for seed in range(150):
+    for seed in (*range(150), *DROWNED):
         worth(solve, with_extreme_costs(random_instance(seed), seed))
 
 
