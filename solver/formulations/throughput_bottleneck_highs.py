@@ -75,7 +75,7 @@ def bound_by_bottleneck(
         found: told of each bound that is better than those before.
     """
     deadline = time.monotonic() + time_limit_s
-    weights = compute_weights(compiled)
+    weights = compute_weights(compiled, value_ms)
     best = 0.0
     for _ in range(NUM_ROUNDS):
         left_s = deadline - time.monotonic()
@@ -118,11 +118,14 @@ def _solve(
     return bound_ms, np.array([values[variable] > 0.5 for variable in x])
 
 
-def compute_weights(compiled: CompiledInstance) -> Floats:
-    """Each item's compute on the devices that are no hosts; 0 where it cannot be."""
+def compute_weights(compiled: CompiledInstance, value_ms: float) -> Floats:
+    """Each item's compute on the devices that are no hosts; 0 where it cannot be within the period known.
+
+    In the sums, what takes longer than that would drown the rest in rounding errors.
+    """
     main = next(k for k, c in enumerate(compiled.classes) if not c.is_host)
-    weights: Floats = np.where(compiled.allowed[:, main], compiled.compute_ms[:, main].sum(axis=1), 0.0)
-    return weights
+    compute: Floats = compiled.compute_ms[:, main].sum(axis=1)
+    return np.where(compiled.allowed[:, main] & (compute <= value_ms * (1 + 1e-9)), compute, 0.0)
 
 
 def _share(compiled: CompiledInstance, weights: Floats, value_ms: float) -> float:
