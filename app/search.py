@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.display import ProgressDisplay
@@ -45,6 +47,7 @@ def run_search(request: Request, console: Console) -> Result:
         finally:
             finished.set()
 
+    mute_native_output()
     display = ProgressDisplay(console, request.instance.objective.kind)
     with display, _interruptible(stop, display):
         threading.Thread(target=search, name="search", daemon=True).start()
@@ -55,6 +58,22 @@ def run_search(request: Request, console: Console) -> Result:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def mute_native_output() -> None:
+    """Keep standard output for Python: native libraries print there when they please, also after a search is over.
+
+    File descriptor 1 leads nowhere from now on, and ``sys.stdout`` writes to a copy of the old one.
+    """
+    stream = sys.__stdout__
+    if stream is None or sys.stdout is not stream or stream.fileno() != 1:
+        return  # Someone has already redirected it.
+    stream.flush()
+    # The stream must live as long as the process, so nobody closes it.
+    copy = os.fdopen(os.dup(1), "w", encoding=stream.encoding, errors=stream.errors)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    sys.stdout = copy
 
 
 @contextmanager

@@ -160,8 +160,16 @@ def test_closed_standard_input():
     assert b"cannot read standard input" in process.stderr
 
 
-def test_nothing_found_in_time_is_3(hard):
-    process = run("solve", hard, "--json", "--time-limit", "0.000001", "--workers", 1)
+def test_nothing_found_in_time_is_3(tmp_path):
+    # No cut of the chain fits into the memory of two devices, though the sum does; to prove it takes a search.
+    needs = {"a": 2, "b": 3, "c": 3}
+    operators = [{"id": name, "compute_time_ms": {"gpu": 1}, "memory_bytes": need} for name, need in needs.items()]
+    edges = [{"source": "a", "target": "b"}, {"source": "b", "target": "c"}]
+    devices = [{"id": "gpu", "kind": "gpu", "count": 2, "memory_bytes": 4}]
+    path = tmp_path / "tight.json"
+    path.write_text(json.dumps({"graph": {"operators": operators, "edges": edges}, "cluster": {"devices": devices}}))
+    assert run("solve", path, "--json", "--workers", 1).returncode == 1
+    process = run("solve", path, "--json", "--time-limit", "0.000001", "--workers", 1)
     answer = json.loads(process.stdout)
     assert (answer["status"], answer["objective_value"], answer["placement"]) == ("unknown", None, None)
     assert process.returncode == 3
@@ -250,3 +258,16 @@ def test_the_installed_command_is_this_one():
     process = run("--version", command=[INSTALLED])
     assert process.returncode == 0
     assert process.stdout.startswith(b"placewright ")
+
+
+def test_native_libraries_cannot_write_into_the_answer():
+    """They print to file descriptor 1 by themselves, some of it only when the process ends."""
+    program = (
+        "import ctypes, sys\n"
+        "from app.search import mute_native_output\n"
+        "mute_native_output()\n"
+        "ctypes.CDLL(None).puts(b'noise from C')\n"
+        "print('the answer')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "the answer\n"
