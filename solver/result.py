@@ -58,10 +58,11 @@ class Incumbent:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What an observer is told while the search runs; ``placement`` is set when a better one was just verified."""
+    """What an observer is told while the search runs; placement and stages when a better one was just verified."""
 
     incumbent: Incumbent
     placement: Placement | None = None
+    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

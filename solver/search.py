@@ -40,6 +40,7 @@ class Search:
         self.distrusted: set[str] = set()
         self.verify_s = 0.0
         self._bounds: dict[str, float] = {"none": 0.0}
+        self._sealed = False
         self._on_progress = on_progress
         self._lock = threading.RLock()
 
@@ -89,6 +90,8 @@ class Search:
         began = time.monotonic()
         verification = verify(self.instance, placement)
         with self._lock:
+            if self._sealed:
+                return False
             self.verify_s += time.monotonic() - began
             value = verification.objective_value
             if verification.violations or value is None:
@@ -104,11 +107,18 @@ class Search:
     def claim_bound(self, bound: float, method: str) -> None:
         """Note that ``method`` proved that no placement is worth less than ``bound``."""
         with self._lock:
+            if self._sealed:
+                return
             before = self.best_bound
             self._bounds[method] = max(bound, self._bounds.get(method, 0.0))
             self._find_contradictions()
             if self.best_bound > before:
                 self._record(method, None)
+
+    def seal(self) -> None:
+        """Hear nothing more: a thread left behind must not change an answer that is being given."""
+        with self._lock:
+            self._sealed = True
 
     def rename(self, new_name: Mapping[str, str]) -> None:
         """Exchange devices of the best placement that are alike, unless the verifier finds that they are not."""
@@ -135,7 +145,8 @@ class Search:
         else:
             self.incumbents.append(incumbent)
         if self._on_progress is not None:
-            self._on_progress(Progress(incumbent, placement))
+            stages = () if placement is None or self.verification is None else self.verification.stages
+            self._on_progress(Progress(incumbent, placement, stages))
 
     def _is_new_value(self) -> bool:
         """Whether the last entry is the one at which the present value was found."""

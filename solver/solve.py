@@ -90,6 +90,7 @@ def solve(
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     hint: Placement | None = None,
+    bound: float | None = None,
 ) -> Result:
     """The best placement that can be found within the limits, and how much of its quality is proved.
 
@@ -99,6 +100,7 @@ def solve(
         on_progress: told of every better placement and bound; called from solver threads, one call at a time.
         stop: when set, the search ends soon with the best answer so far.
         hint: a placement to start from; one that is incomplete or breaks a rule is passed over.
+        bound: what an earlier search of this instance, by this version, has proved.
 
     Raises:
         InvalidInstance: with every fault of the instance or the options.
@@ -119,14 +121,26 @@ def solve(
         search.infeasible_by = "reasons"
     else:
         search.claim_bound(bound_period(run.reduced), "bounds")
+        if bound is not None:
+            search.claim_bound(bound, "earlier search")
         if hint is not None:
             search.offer(hint, "hint")
         run.find_segments()
         clock.lap("heuristics")
         run.prove()
         clock.lap("solve")
+        search.seal()
         run.number_devices()
     return _answer(run, clock, reasons)
+
+
+def report_versions() -> dict[str, str]:
+    """Versions of what an answer depends on."""
+    return {
+        "placewright": version("placewright"),
+        "ortools": version("ortools"),
+        "python": platform.python_version(),
+    }
 
 
 def warm_up() -> None:
@@ -360,7 +374,7 @@ def _worst_period(compiled: CompiledInstance) -> float:
     """More than any placement can be worth: everything on one device, where it is slowest, with every transfer."""
     finite = compiled.compute_ms.sum(axis=2)
     slowest = sum(max((float(time) for time in row if time < math.inf), default=0.0) for row in finite)
-    return slowest + 2 * sum(max(tensor.time_ms) for tensor in compiled.tensors) + 1.0
+    return (slowest + 2 * sum(max(tensor.time_ms) for tensor in compiled.tensors)) * (1 + 1e-9) + 1.0
 
 
 def _answer(run: _Run, clock: _Clock, reasons: tuple[InfeasibilityReason, ...]) -> Result:
@@ -390,11 +404,7 @@ def _answer(run: _Run, clock: _Clock, reasons: tuple[InfeasibilityReason, ...]) 
         timings_s={phase: round(seconds, 6) for phase, seconds in clock.timings_s.items()},
         solver=SolverReport(
             methods=tuple(run.methods),
-            versions={
-                "placewright": version("placewright"),
-                "ortools": version("ortools"),
-                "python": platform.python_version(),
-            },
+            versions=report_versions(),
             seed=search.options.seed,
             workers=run.workers,
             found_by=search.found_by if found else None,

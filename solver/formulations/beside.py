@@ -13,7 +13,7 @@ POLL_S = 0.02
 
 
 class Call(Generic[T]):
-    """A function at work in a daemon thread; an exception in it is raised again in :meth:`wait`."""
+    """A function at work in a daemon thread; an exception in it is raised again in :meth:`result`."""
 
     def __init__(self, function: Callable[[], T], name: str) -> None:
         self._ended = threading.Event()

@@ -108,7 +108,7 @@ def _solve(
     if result is None:
         return None, None
     if result.termination.reason is mathopt.TerminationReason.INFEASIBLE:
-        return value_ms, None  # No device can hold its share: nothing is better than what is known.
+        return None, None  # Within its tolerances; too much to believe it on its own.
     bound = result.termination.objective_bounds.dual_bound
     # In the model the period known is 1.
     bound_ms = float(min(max(0.0, bound - SAFETY), 1.0) * value_ms) if np.isfinite(bound) else None

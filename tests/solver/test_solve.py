@@ -146,6 +146,16 @@ def test_alike_devices_are_numbered_along_the_pipeline(solve):
     assert result.placement == {"a": "gpu:0", "b": "gpu:1", "c": "gpu:2"}
 
 
+def test_a_bound_of_an_earlier_search_counts_unless_a_placement_contradicts_it():
+    instance = hard(Partition.FREE, size=12, seed=3)
+    best = conductor.solve(instance)
+    again = conductor.solve(instance, hint=best.placement, bound=best.best_bound)
+    assert (again.status, again.solver.proved_by) == (Status.OPTIMAL, "earlier search")
+    distrusting = conductor.solve(instance, hint=best.placement, bound=2 * best.objective_value)
+    assert distrusting.solver.distrusted == ("earlier search",)
+    assert distrusting.best_bound <= best.objective_value
+
+
 def test_a_hint_is_a_start_and_a_bad_one_does_no_harm():
     instance = hard(Partition.FREE, size=12, seed=3)
     best = conductor.solve(instance)
