@@ -191,8 +191,12 @@ def explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the 
     queue: npt.NDArray[np.int32],
     cursor: Ints,
     max_steps: int,
+    stop: Ints,
 ) -> int:
-    """Process ideals by ascending size until all are done, steps run out, or the table is full."""
+    """Process ideals by ascending size until all are done, steps run out, the table is full, or ``stop[0]`` is set.
+
+    Steps are counted between ideals only; one ideal alone may take minutes.
+    """
     size, num_classes = compute.shape
     num_states = fewest.shape[1]
     capacity = len(low)
@@ -351,6 +355,8 @@ def explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the 
                     position = ready_items[depth, next_ready[depth]]
                     next_ready[depth] += 1
                     steps += 1
+                    if stop[0]:
+                        return PAUSED
                     new = depth + 1
                     possible = False
                     held[new] = min(held[depth] + memory[position], NO_LIMIT)

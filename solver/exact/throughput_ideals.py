@@ -25,8 +25,10 @@ Source: the recursion over ideals is that of Tarnawski et al. (2020, §5.1); tri
 from __future__ import annotations
 
 import math
+import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -44,6 +46,7 @@ Assignment = list[tuple[int, int]]
 MAX_SPAN = 1024
 MAX_COUNT_STATES = 64
 STEPS_PER_CALL = 20_000_000
+WATCH_INTERVAL_S = 0.05
 COLLECTOR_REACH = 8
 
 FINE = 1e-4
@@ -120,11 +123,18 @@ class IdealProgram:
         """Whether the order keeps ready items near enough for the window."""
         return self.span <= MAX_SPAN
 
-    def try_period(self, period_ms: float, expired: Callable[[], bool], max_steps: float = math.inf) -> Trial:
-        """Whether some pipeline has no load above ``period_ms``; gives up when ``expired`` or after ``max_steps``."""
+    def try_period(
+        self, period_ms: float, expired: Callable[[], bool], max_steps: float = math.inf, stop: Ints | None = None
+    ) -> Trial:
+        """Whether some pipeline has no load above ``period_ms``.
+
+        Gives up when ``expired``, which is asked between ideals, at once when ``stop[0]`` is set, or after
+        ``max_steps``.
+        """
         if not self.fits:
             return Trial(Verdict.GAVE_UP)
         steps_left = max_steps
+        stop = np.zeros(1, dtype=np.int64) if stop is None else stop
         table = _Table(1 << 14, int(np.prod(self._counts[1:] + 1)), self.compiled.num_items)
         max_ideals = self._max_ideals // int(np.prod(self._counts[1:] + 1))
         main, share = self._remaining(period_ms)
@@ -145,13 +155,14 @@ class IdealProgram:
                 {Overlap.NONE: 0, Overlap.FULL: 1, Overlap.DUPLEX: 2}[self.compiled.overlap],
                 *table.arrays,
                 int(min(STEPS_PER_CALL, steps_left)),
+                stop,
             )
             code = explore(*arguments)
             if code == DONE:
                 break
             if code == PAUSED:
                 steps_left -= STEPS_PER_CALL
-            if code == WINDOW_EXCEEDED or steps_left <= 0 or expired():
+            if code == WINDOW_EXCEEDED or steps_left <= 0 or stop[0] or expired():
                 return Trial(Verdict.GAVE_UP, num_ideals=table.num_ideals)
             if code == TABLE_FULL:
                 if table.num_ideals * 2 > max_ideals:
@@ -209,22 +220,44 @@ def close_gap(
         max_steps: for each trial.
     """
     just_below = True  # The first trial asks whether the best placement known, from a good heuristic, is optimal.
-    while not expired():
-        bound, value = interval()
-        if value - bound <= FINEST * value:
-            return
-        middle = (bound + value) / 2
-        period = value * (1 - FINEST / 2) if just_below or value - bound <= FINE * value else middle
-        trial = program.try_period(max(period, bound), expired, max_steps)
-        if trial.verdict is Verdict.GAVE_UP:
-            return
-        if trial.assignment is None:
-            proved(period)
-        else:
-            found(trial.assignment)
-            if interval()[1] >= value:
-                return  # refused, or no better than it was by the verifier's sums: the next trial would be the same
-        just_below = False
+    with _watch(expired) as stop:
+        while not expired():
+            bound, value = interval()
+            if value - bound <= FINEST * value:
+                return
+            middle = (bound + value) / 2
+            period = value * (1 - FINEST / 2) if just_below or value - bound <= FINE * value else middle
+            trial = program.try_period(max(period, bound), expired, max_steps, stop)
+            if trial.verdict is Verdict.GAVE_UP:
+                return
+            if trial.assignment is None:
+                proved(period)
+            else:
+                found(trial.assignment)
+                if interval()[1] >= value:
+                    return  # refused, or no better by the verifier's sums: the next trial would be the same
+            just_below = False
+
+
+@contextmanager
+def _watch(expired: Callable[[], bool]) -> Iterator[Ints]:
+    """A flag that is set soon after ``expired`` says so, also while the kernel runs."""
+    stop = np.zeros(1, dtype=np.int64)
+    left = threading.Event()
+
+    def wait() -> None:
+        while not left.wait(WATCH_INTERVAL_S):
+            if expired():
+                stop[0] = 1
+                return
+
+    thread = threading.Thread(target=wait, name="ideals-watch", daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        left.set()
+        thread.join()
 
 
 def span_of(compiled: CompiledInstance, order: Ints) -> int:

@@ -165,6 +165,20 @@ def test_a_hint_is_a_start_and_a_bad_one_does_no_harm():
         assert conductor.solve(instance, hint=bad).objective_value == best.objective_value
 
 
+def test_the_time_limit_is_kept_within_one_ideal_too(solve):
+    """Sparse and wide: the stages that can start this pipeline take seconds to list."""
+    source = random.Random(7)
+    operators = tuple(Operator(f"o{i}", {"gpu": source.uniform(1, 10)}) for i in range(120))
+    pairs = {(source.randrange(i), i) for i in range(1, 120) for _ in range(2)}
+    links = tuple(Edge(f"o{a}", f"o{i}", transfer_time_ms=1 + a % 3 / 2) for a, i in sorted(pairs))
+    cluster = Cluster((DeviceSpec("gpu", "gpu", count=7),))
+    for partition in Partition:
+        instance = Instance(Graph(operators, links), cluster, Objective(partition=partition))
+        result = solve(instance, time_limit_s=0.5, workers=1)
+        assert result.stop_reason is StopReason.TIME_LIMIT
+        assert result.timings_s["total"] < 1.5
+
+
 @pytest.mark.parametrize("partition", Partition)
 def test_one_device_only(solve, partition):
     result = solve(make(ops(a=0.1, b=0.2, c=0.3), edges(ab=9.0, bc=9.0), [gpus(1)], partition=partition))
