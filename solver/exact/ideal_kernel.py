@@ -18,7 +18,9 @@ NUM_COLLECTORS = 3
 """Prefixes that each ideal is compared with."""
 NO_LIMIT = 2**62
 """Bytes; what is held is counted up to here."""
-DONE, PAUSED, TABLE_FULL, WINDOW_EXCEEDED = 0, 1, 2, 3
+MAX_STEPS_PER_IDEAL = 50_000_000
+"""An ideal with more ways on than this (seconds) is a sign of a graph for other methods."""
+DONE, PAUSED, TABLE_FULL, WINDOW_EXCEEDED, TOO_WIDE = 0, 1, 2, 3, 4
 
 
 @numba.njit(cache=True, nogil=True)
@@ -241,6 +243,7 @@ def explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the 
             origin = cursor[2]
             if steps > max_steps:
                 return PAUSED
+            before_ideal = steps
             start = low[origin]
             # What must be done at the very least once this stage is over, per state: all that the rest cannot take.
             alive = False
@@ -357,6 +360,8 @@ def explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the 
                     steps += 1
                     if stop[0]:
                         return PAUSED
+                    if steps - before_ideal > MAX_STEPS_PER_IDEAL:
+                        return TOO_WIDE
                     new = depth + 1
                     possible = False
                     held[new] = min(held[depth] + memory[position], NO_LIMIT)

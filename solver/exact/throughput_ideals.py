@@ -38,7 +38,17 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
-from solver.exact.ideal_kernel import DONE, NO_LIMIT, PAUSED, TABLE_FULL, WINDOW, WINDOW_EXCEEDED, explore, insert
+from solver.exact.ideal_kernel import (
+    DONE,
+    NO_LIMIT,
+    PAUSED,
+    TABLE_FULL,
+    TOO_WIDE,
+    WINDOW,
+    WINDOW_EXCEEDED,
+    explore,
+    insert,
+)
 from solver.instance import Overlap
 
 Assignment = list[tuple[int, int]]
@@ -162,7 +172,7 @@ class IdealProgram:
                 break
             if code == PAUSED:
                 steps_left -= STEPS_PER_CALL
-            if code == WINDOW_EXCEEDED or steps_left <= 0 or stop[0] or expired():
+            if code in (WINDOW_EXCEEDED, TOO_WIDE) or steps_left <= 0 or stop[0] or expired():
                 return Trial(Verdict.GAVE_UP, num_ideals=table.num_ideals)
             if code == TABLE_FULL:
                 if table.num_ideals * 2 > max_ideals:

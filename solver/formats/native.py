@@ -152,7 +152,7 @@ def _faults_of_the_rest(document: Any, faults: Sequence[Issue]) -> list[Issue]:
             if path[:size] == where and len(path) > size:
                 path = (*where, indices[int(path[size])], *path[size + 1 :])
         inside = any(path[:size] in replaced for size in range(1, len(path) + 1))
-        if not inside and issue.code not in {"empty_graph", "no_devices"}:
+        if not inside:
             issues.append(Issue(issue.code, issue.message, path, issue.hint))
     return issues
 

@@ -323,3 +323,9 @@ def test_a_hundred_thousand_operators():
     assert len(native.from_document(document).instance.graph.operators) == size
     edges[7]["target"] = "nowhere"
     assert faults(document) == [("unknown_operator", "/graph/edges/7/target")]
+
+
+def test_no_devices_is_told_beside_other_faults():
+    document = changed({"/cluster": {"devices": []}, "/constraints": {}, "/graph/operators/1/allowed_devices": None})
+    document["unheard_of"] = 1
+    assert set(faults(document)) == {("no_devices", "/cluster/devices"), ("unknown_field", "/unheard_of")}
