@@ -158,7 +158,7 @@ def _is_harmless(  # noqa: C901, PLR0912  one loop nest, kept whole for the comp
 
 
 @numba.njit(cache=True, nogil=True)
-def explore(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
+def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     period: float,
     compute: Floats,
     memory: Ints,
