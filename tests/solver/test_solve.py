@@ -168,9 +168,10 @@ def test_a_hint_is_a_start_and_a_bad_one_does_no_harm():
 def test_the_time_limit_is_kept_within_one_ideal_too(solve):
     """Sparse and wide: the stages that can start this pipeline take seconds to list."""
     source = random.Random(7)
-    operators = tuple(Operator(f"o{i}", {"gpu": source.uniform(1, 10)}) for i in range(120))
-    pairs = {(source.randrange(i), i) for i in range(1, 120) for _ in range(2)}
-    links = tuple(Edge(f"o{a}", f"o{i}", transfer_time_ms=1 + a % 3 / 2) for a, i in sorted(pairs))
+    operators = tuple(Operator(f"o{i}", {"gpu": source.uniform(1, 10)}, source.randrange(1000)) for i in range(120))
+    pairs = {(source.randrange(i), i): source.uniform(0.1, 3) for i in range(1, 120) for _ in range(2)}
+    time_ms = {a: time for (a, _), time in reversed(pairs.items())}
+    links = tuple(Edge(f"o{a}", f"o{i}", transfer_time_ms=time_ms[a]) for a, i in pairs)
     cluster = Cluster((DeviceSpec("gpu", "gpu", count=7),))
     for partition in Partition:
         instance = Instance(Graph(operators, links), cluster, Objective(partition=partition))
