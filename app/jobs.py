@@ -154,7 +154,7 @@ class Runner:
         try:
             log = _JobLog(self._storage, claim)
             observer = Observer(log.store_incumbent, log.heartbeat, self._stopping.is_set)
-            task = Task(claim.request, claim.time_limit_s, claim.workers)
+            task = Task(claim.request, claim.time_limit_s, claim.workers, claim.best)
             log.conclude(supervision.supervise(task, self._settings, observer))
         except ClaimLost:
             _log.warning("job %s was taken over; its solve here is dropped", claim.id)
@@ -173,15 +173,18 @@ class _JobLog:
 
     def __init__(self, storage: Storage, claim: Claim) -> None:
         self._storage, self._claim = storage, claim
+        self._best_value = claim.objective_value
         self._unstored: dict[str, Any] | None = None
 
-    def heartbeat(self) -> None:
+    def heartbeat(self, elapsed_s: float) -> None:
         try:
-            self._storage.heartbeat(self._claim)
+            self._storage.heartbeat(self._claim, elapsed_s)
         except SQLAlchemyError:
             _log.exception("no heartbeat of job %s", self._claim.id)
 
     def store_incumbent(self, result: dict[str, Any]) -> None:
+        if not self._is_worse(result):
+            self._best_value = result["objective_value"]
         try:
             self._storage.store_incumbent(self._claim, result)
             self._unstored = None
@@ -198,7 +201,11 @@ class _JobLog:
         was_interrupted = result is None or result["stop_reason"] == StopReason.CANCELLED
         if outcome.stop_cause is StopCause.SHUTDOWN and was_interrupted:
             best = None if result is None else result | {"stop_reason": None}
-            self._retry(lambda: self._storage.requeue(self._claim, best))
+            self._retry(lambda: self._storage.requeue(self._claim, best, outcome.elapsed_s))
+        elif result is not None and self._is_worse(result):
+            detail = "The solve ended with less than it had already found. The better placement is kept."
+            problem = describe("solver-defect", detail).model_dump(exclude_none=True)
+            self._retry(lambda: self._storage.finish(self._claim, State.FAILED, error=problem))
         elif result is not None:
             if outcome.stop_cause is StopCause.OVERRUN and was_interrupted:
                 result = result | {"stop_reason": str(StopReason.TIME_LIMIT)}  # that is why it was interrupted
@@ -206,6 +213,10 @@ class _JobLog:
         elif error is not None:
             problem = error.model_dump(exclude_none=True)
             self._retry(lambda: self._storage.finish(self._claim, State.FAILED, error=problem))
+
+    def _is_worse(self, result: dict[str, Any]) -> bool:
+        value = result["objective_value"]
+        return self._best_value is not None and (value is None or value > self._best_value)
 
     def _retry(self, write: Callable[[], None]) -> None:
         for delay_s in _WRITE_DELAYS_S:

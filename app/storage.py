@@ -28,6 +28,8 @@ from app.schemas import State
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _REQUEST, _RESULT = "request", "result"
+_LEAST_TIME_S = 1.0
+"""What even a job gets whose earlier attempts used up its time limit."""
 
 
 class Base(DeclarativeBase):
@@ -50,6 +52,7 @@ class PlacementRow(Base):
     attempt: Mapped[int]
     owner: Mapped[str | None] = mapped_column(String(36))
     time_limit_s: Mapped[float]
+    spent_s: Mapped[float]
     workers: Mapped[int]
     request_digest: Mapped[str] = mapped_column(String(64))
     objective_value: Mapped[float | None]
@@ -78,10 +81,17 @@ class Claim:
     id: str
     owner: str
     attempt: int
+    spent_s: float
+    """What earlier attempts took."""
     time_limit_s: float
+    """What they left of the job's time limit."""
     workers: int
     request: bytes
     """The request document, gzip."""
+    best: bytes | None
+    """The best result of earlier attempts, gzip."""
+    objective_value: float | None
+    """What that is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,7 @@ class Storage:
             created_at=_now(),
             attempt=0,
             time_limit_s=time_limit_s,
+            spent_s=0.0,
             workers=workers,
             request_digest=digest,
         )
@@ -188,13 +199,23 @@ class Storage:
             row.started_at = row.started_at or _now()
             row.heartbeat_at = _now()
             document = session.get_one(DocumentRow, (row.id, _REQUEST))
-            workers = min(row.workers, slots)
-            return Claim(row.id, owner, row.attempt, row.time_limit_s, workers, document.content)
+            best = session.get(DocumentRow, (row.id, _RESULT))
+            return Claim(
+                id=row.id,
+                owner=owner,
+                attempt=row.attempt,
+                spent_s=row.spent_s,
+                time_limit_s=min(row.time_limit_s, max(row.time_limit_s - row.spent_s, _LEAST_TIME_S)),
+                workers=min(row.workers, slots),
+                request=document.content,
+                best=None if best is None else best.content,
+                objective_value=row.objective_value,
+            )
 
-    def heartbeat(self, claim: Claim) -> None:
-        """Note that the job is still watched over."""
+    def heartbeat(self, claim: Claim, elapsed_s: float) -> None:
+        """Note that the job is still watched over, and how long this attempt has taken."""
         with self._write() as session:
-            self._update(session, claim, heartbeat_at=_now())
+            self._update(session, claim, heartbeat_at=_now(), spent_s=claim.spent_s + elapsed_s)
 
     def store_incumbent(self, claim: Claim, result: Mapping[str, Any]) -> None:
         """Keep the best so far, unless an earlier attempt had found a better one."""
@@ -215,12 +236,13 @@ class Storage:
             if result is not None:
                 self._store_result(session, claim.id, result)
 
-    def requeue(self, claim: Claim, best: Mapping[str, Any] | None) -> None:
+    def requeue(self, claim: Claim, best: Mapping[str, Any] | None, elapsed_s: float) -> None:
         """Give the job back in good order: it keeps its place in the queue, and the attempt does not count."""
         with self._write() as session:
             if best is not None:
                 self._store_best(session, claim, best)
-            self._update(session, claim, state=State.QUEUED, owner=None, attempt=claim.attempt - 1)
+            spent_s = claim.spent_s + elapsed_s
+            self._update(session, claim, state=State.QUEUED, owner=None, attempt=claim.attempt - 1, spent_s=spent_s)
 
     def recover(self, max_attempts: int, error: Mapping[str, Any]) -> int:
         """Queue what a dead server left running, or fail it after too many attempts; how many jobs that were."""

@@ -49,6 +49,8 @@ class Outcome:
     result: dict[str, Any] | None
     error: Problem | None
     stop_cause: StopCause | None
+    elapsed_s: float = 0.0
+    """How long it solved, its start left aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Observer:
     """What the owner of the job wants to know meanwhile, and may want."""
 
     store_incumbent: Callable[[dict[str, Any]], None]
-    heartbeat: Callable[[], None]
+    heartbeat: Callable[[float], None]
+    """Told for how long the child has been solving."""
     is_stopping: Callable[[], bool]
 
 
@@ -114,6 +117,7 @@ class _Supervision:
         self._process, self._messages = process, messages
         self._pid = process.pid or 0
         self._deadline = time.monotonic() + settings.startup_grace_s
+        self._began: float | None = None
         self._kill_at: float | None = None
         self._stop_cause: StopCause | None = None
         self._was_killed = self._is_reaped = self._is_at_end = False
@@ -128,7 +132,7 @@ class _Supervision:
         next_heartbeat = time.monotonic()
         while True:
             if (now := time.monotonic()) >= next_heartbeat:
-                self._observer.heartbeat()
+                self._observer.heartbeat(self._elapsed_s)
                 next_heartbeat = now + self._settings.heartbeat_interval_s
             self._climb_ladder(now)
             try:
@@ -139,10 +143,15 @@ class _Supervision:
                 self._is_at_end = True
                 break
             self._take(message)
+        elapsed_s = self._elapsed_s
         self.reap()
         if self._result is None and self._error is None:
             self._error = self._explain_death()
-        return Outcome(self._result, self._error, self._stop_cause)
+        return Outcome(self._result, self._error, self._stop_cause, elapsed_s)
+
+    @property
+    def _elapsed_s(self) -> float:
+        return 0.0 if self._began is None else time.monotonic() - self._began
 
     def reap(self) -> None:
         """Leave nothing of the child behind."""
@@ -163,8 +172,8 @@ class _Supervision:
     def _take(self, message: dict[str, Any]) -> None:
         match message["kind"]:
             case "started":
-                allowed = self._task.time_limit_s + self._settings.overrun_grace_s
-                self._deadline = time.monotonic() + allowed
+                self._began = time.monotonic()
+                self._deadline = self._began + self._task.time_limit_s + self._settings.overrun_grace_s
             case "incumbent":
                 self._observer.store_incumbent(message["result"])
             case "result":

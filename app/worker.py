@@ -24,8 +24,8 @@ from typing import Any
 from solver.errors import InvalidInstance, PlacewrightError
 from solver.formats import native
 from solver.instance import SolverOptions
-from solver.result import Incumbent, Placement, Progress, Result, SolverReport, Status, StopReason
-from solver.solve import solve
+from solver.result import Incumbent, Placement, Progress, Result, SolverReport, Stage, Status, StopReason
+from solver.solve import report_versions, solve
 
 _PR_SET_PDEATHSIG = 1
 _BOUND_INTERVAL_S = 1.0
@@ -42,6 +42,8 @@ class Task:
     """The request document, gzip."""
     time_limit_s: float
     workers: int
+    best: bytes | None = None
+    """The result document to start from, gzip: the best of an attempt that was interrupted."""
 
 
 def run(task: Task, connection: Connection) -> None:
@@ -56,7 +58,8 @@ def run(task: Task, connection: Connection) -> None:
         _send(connection, {"kind": "started"})
         reporter = Reporter(connection, options)
         try:
-            result = solve(request.instance, options, on_progress=reporter.observe, stop=stop)
+            hint, bound = _read_best(task.best)
+            result = solve(request.instance, options, on_progress=reporter.observe, stop=stop, hint=hint, bound=bound)
         finally:
             reporter.close()  # two threads must not write to the pipe at once
         _send(connection, {"kind": "result", "result": native.result_document(result)})
@@ -80,10 +83,11 @@ class Reporter:
 
     def __init__(self, connection: Connection, options: SolverOptions) -> None:
         self._connection = connection
-        self._report = SolverReport(seed=options.seed, workers=options.workers or 1)
+        self._report = SolverReport(versions=report_versions(), seed=options.seed, workers=options.workers or 1)
         self._changed = threading.Condition()
         self._incumbents: list[Incumbent] = []
         self._placement: Placement | None = None
+        self._stages: tuple[Stage, ...] = ()
         self._objective_value: float | None = None
         self._best_bound: float | None = None
         self._has_news = self._is_better = self._is_closed = False
@@ -101,7 +105,8 @@ class Reporter:
             value = step.objective_value
             is_better = self._objective_value is None or (value is not None and value < self._objective_value)
             if progress.placement is not None and value is not None and is_better:
-                self._placement, self._objective_value, self._is_better = progress.placement, value, True
+                self._placement, self._stages = progress.placement, progress.stages
+                self._objective_value, self._is_better = value, True
             self._has_news = self._placement is not None
             self._changed.notify()
 
@@ -131,10 +136,20 @@ class Reporter:
             objective_value=self._objective_value,
             best_bound=self._best_bound,
             placement=self._placement,
+            stages=self._stages,
             incumbents=tuple(self._incumbents),
             solver=self._report,
         )
         return native.result_document(best) | {"stop_reason": None}  # it has not stopped
+
+
+def _read_best(best: bytes | None) -> tuple[Placement | None, float | None]:
+    """Placement and bound to start from. The placement gets verified; a bound counts only if this version proved it."""
+    if best is None:
+        return None, None
+    result = json.loads(gzip.decompress(best))
+    is_ours = result["solver"]["versions"] == report_versions()
+    return result["placement"], result["best_bound"] if is_ours else None
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:

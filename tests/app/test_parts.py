@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import subprocess
 import sys
@@ -11,10 +12,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from app.jobs import _JobLog
 from app.preferences import Preferences, parse_preferences
 from app.problems import ProblemError
 from app.request_body import decompress
+from app.schemas import State
 from app.settings import Settings, count_cores
+from app.storage import Claim
+from app.supervision import Outcome
+from app.worker import _read_best
+from solver.solve import report_versions
 
 
 @pytest.mark.parametrize(
@@ -86,3 +93,35 @@ def test_every_setting_is_documented():
     page = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
     table = set(re.findall(r"`([A-Z_]+)`", page.partition("## Settings")[2]))
     assert table == {name.upper() for name in Settings.model_fields}
+
+
+def test_only_the_same_version_trusts_an_old_bound():
+    versions = report_versions()
+    document = {"placement": {"a": "gpu"}, "best_bound": 2.0, "solver": {"versions": versions}}
+
+    def pack():
+        return gzip.compress(json.dumps(document).encode())
+
+    assert _read_best(None) == (None, None)
+    assert _read_best(pack()) == ({"a": "gpu"}, 2.0)
+    versions["placewright"] = "0.0.1"
+    assert _read_best(pack()) == ({"a": "gpu"}, None)
+
+
+class Recorder:
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda _claim, *rest, **fields: self.calls.append((name, *rest, fields))
+
+
+def test_an_end_worse_than_what_was_found_is_a_defect_and_keeps_the_better():
+    claim = Claim("id", "me", 2, 1.0, 9.0, 1, b"", None, objective_value=5.0)
+    for value, name in ((5.0, State.SUCCEEDED), (5.5, State.FAILED), (None, State.FAILED)):
+        storage = Recorder()
+        result = {"objective_value": value, "best_bound": 1.0, "stop_reason": "time_limit"}
+        _JobLog(storage, claim).conclude(Outcome(result, None, None))
+        [(method, state, fields)] = storage.calls
+        assert (method, state) == ("finish", name)
+        assert ("result" in fields) == (state is State.SUCCEEDED)

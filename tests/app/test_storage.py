@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -61,11 +64,11 @@ def test_an_old_owner_writes_nothing(storage):
     assert (new.id, new.attempt) == (job, 2)
     storage.store_incumbent(new, best(5.0))
     for write in (
-        lambda: storage.heartbeat(old),
+        lambda: storage.heartbeat(old, 1.0),
         lambda: storage.store_incumbent(old, best(1.0)),
         lambda: storage.finish(old, State.SUCCEEDED, result=best(1.0)),
         lambda: storage.finish(old, State.FAILED, error=ERROR),
-        lambda: storage.requeue(old, best(1.0)),
+        lambda: storage.requeue(old, best(1.0), 1.0),
     ):
         with pytest.raises(ClaimLost):
             write()
@@ -91,10 +94,24 @@ def test_a_worse_incumbent_does_not_replace_a_better_one(storage):
 def test_a_job_given_back_keeps_its_place_and_its_attempts(storage):
     first, _second = queue(storage), queue(storage)
     claim = storage.claim_next("me", 2, 2)
-    storage.requeue(claim, best(5.0))
+    storage.requeue(claim, best(5.0), 0.25)
     again = storage.claim_next("me", 2, 2)
     assert (again.id, again.attempt) == (first, 1)
     assert storage.read(first).result == best(5.0)
+    assert (again.time_limit_s, again.objective_value) == (1, 5.0)  # the least there is
+    assert json.loads(gzip.decompress(again.best)) == best(5.0)
+
+
+def test_the_next_attempt_gets_what_is_left_of_the_time(storage):
+    storage.create(request=b"request", digest="d", time_limit_s=30, workers=1)
+    claim = storage.claim_next("me", 1, 1)
+    assert (claim.time_limit_s, claim.best, claim.objective_value) == (30, None, None)
+    storage.heartbeat(claim, 12.0)
+    storage.recover(3, ERROR)
+    claim = storage.claim_next("me", 1, 1)
+    assert claim.time_limit_s == 18
+    storage.requeue(claim, None, 17.5)
+    assert storage.claim_next("me", 1, 1).time_limit_s == 1
 
 
 def test_too_many_attempts_fail(storage):

@@ -7,12 +7,16 @@ import re
 import signal
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
 import pytest
 from live_server import LiveServer
 from slow_document import make_slow
+
+from solver.formats import native
+from solver.verification import verify
 
 
 @pytest.fixture
@@ -31,6 +35,9 @@ def test_a_killed_solve_fails_and_keeps_its_best(live, slow, tiny):
     assert job["finished_at"]
     assert job["result"]["status"] == "feasible"
     assert set(job["result"]["placement"]) == {operator["id"] for operator in slow["graph"]["operators"]}
+    verification = verify(native.from_document(slow).instance, job["result"]["placement"])
+    stages = [asdict(stage) | {"operators": list(stage.operators)} for stage in verification.stages]
+    assert job["result"]["stages"] == stages != []
     # and the service goes on
     assert httpx.get(f"{live.url}/readyz").status_code == 200
     assert httpx.post(f"{live.url}/placements", json=tiny, timeout=30).json()["state"] == "succeeded"
@@ -82,6 +89,8 @@ def test_a_stopped_server_finishes_its_jobs_when_it_is_back(start_server, query,
     assert first.stop(number) == 128 + number
     assert not first.wait_for_no_processes()
     assert query(first, "SELECT state, attempt, owner FROM placements") == [("queued", 0, None)]
+    [(spent_s,)] = query(first, "SELECT spent_s FROM placements")
+    assert spent_s > 0
     second = start_server()
     known = second.read(job["id"])
     assert known["result"]["objective_value"] <= job["result"]["objective_value"]
@@ -89,6 +98,10 @@ def test_a_stopped_server_finishes_its_jobs_when_it_is_back(start_server, query,
     assert job["state"] == "succeeded"
     assert job["attempt"] == 1
     assert job["result"]["stop_reason"] == "time_limit"
+    start = next(step for step in job["result"]["incumbents"] if step["objective_value"] is not None)
+    assert (start["found_by"], start["objective_value"]) == ("hint", known["result"]["objective_value"])
+    assert job["result"]["objective_value"] <= known["result"]["objective_value"]
+    assert job["result"]["best_bound"] >= known["result"]["best_bound"]
 
 
 def test_a_waiting_client_is_let_go_when_the_server_stops(live, slow):
@@ -114,6 +127,7 @@ def test_a_killed_server_leaves_no_orphans_and_its_jobs_are_taken_up(start_serve
     second = start_server()
     job = second.read(job["id"], wait_s=30)
     assert (job["state"], job["attempt"]) == ("succeeded", 2)
+    assert "hint" in [step["found_by"] for step in job["result"]["incumbents"]]
     assert second.read(waiting, wait_s=30)["state"] == "succeeded"
 
 
