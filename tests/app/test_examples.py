@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from app.openapi import _EXAMPLES as EXAMPLES_OF_OPENAPI
 from solver import formats
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -25,3 +26,10 @@ def test_the_demo_has_the_size_the_documentation_speaks_of():
     assert len(request.instance.graph.operators) == 343
     assert len(request.instance.cluster.expand()) == 7
     assert json.loads((EXAMPLES / "demo.json").read_text())["graph"]["name"] == "decoder-24-layers"
+
+
+def test_the_examples_of_the_package_are_the_same_files():
+    packaged = Path(__file__).parents[2] / "app" / "static" / "examples"
+    names = {path.name for path in packaged.iterdir()}
+    assert names == {f"{name}.json" for name in EXAMPLES_OF_OPENAPI}
+    assert all((EXAMPLES / name).samefile(packaged / name) for name in names)
