@@ -28,7 +28,7 @@ def _read_id(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise PydanticCustomError("id_type", "input should be a whole number or text")
+        raise PydanticCustomError("id_type", "a whole number or text")
     return str(value)
 
 
@@ -84,7 +84,7 @@ def from_document(document: Any) -> Request:
     try:
         workload = _Workload.model_validate(document)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False)
+        faults = error.errors(include_url=False)
         raise InvalidInstance(tuple(issue_of(fault) for fault in faults)) from error
     instance = _build(workload)
     issues = tuple(Issue(i.code, i.message, _own_path(i.path), i.hint) for i in validate(instance))
@@ -98,7 +98,7 @@ def placement_from_document(document: Any) -> Placement:
     try:
         split = _Split.model_validate(document)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False)
+        faults = error.errors(include_url=False)
         raise InvalidInstance(tuple(issue_of(fault) for fault in faults)) from error
     placement: dict[str, str] = {}
     issues: list[Issue] = []

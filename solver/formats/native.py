@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -52,6 +53,33 @@ _CODES = {
     "string_too_long": "id_too_long",
     "string_unicode": "invalid_text",
 }
+_EXPECTED = {
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "dict_type": "an object",
+    "list_type": "an array",
+    "string_type": "text",
+    "string_unicode": "well-formed Unicode text",
+    "string_too_short": "text that is not empty",
+    "string_too_long": "at most {max_length} characters",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "int_from_float": "a whole number",
+    "multiple_of": "a whole number",
+    "greater_than": "a number above {gt:.16g}",
+    "greater_than_equal": "a number of at least {ge:.16g}",
+    "less_than": "a number below {lt:.16g}",
+    "less_than_equal": "a number of at most {le:.16g}",
+    "enum": "{expected}",
+    "literal_error": "{expected}",
+}
+"""What each kind of fault that Pydantic tells apart misses."""
 _HINTS = {
     "missing_field": "add the field",
     "unknown_field": "remove the field, or correct its name",
@@ -86,7 +114,7 @@ def from_document(document: Any) -> Request:
     try:
         request = _build(RequestDocument.model_validate(document))
     except ValidationError as error:
-        faults = [issue_of(fault) for fault in error.errors(include_url=False, include_context=False)]
+        faults = [issue_of(fault) for fault in error.errors(include_url=False)]
         raise InvalidInstance((*faults, *_faults_of_the_rest(document, faults))) from error
     issues = (*validate(request.instance), *validate_options(request.options))
     if issues:
@@ -96,13 +124,20 @@ def from_document(document: Any) -> Request:
 
 def issue_of(fault: Mapping[str, Any]) -> Issue:
     """A fault that Pydantic found, in our words."""
-    code = _CODES.get(fault["type"], "wrong_type")
+    kind = fault["type"]
+    code = _CODES.get(kind, "wrong_type")
+    expected = _EXPECTED[kind].format(**fault.get("ctx", {})) if kind in _EXPECTED else fault["msg"]
     if code == "wrong_type" and isinstance(fault["input"], int) and abs(fault["input"]) > MAX_FLOAT:
-        code = "out_of_range"  # not a number that Pydantic can read
+        code, expected = "out_of_range", "a number of at most 1e308"  # more than Pydantic can read
     # Pydantic marks a fault in the key of a map with a further part that is no part of the document.
     path: Path = tuple(part for part in fault["loc"] if part != "[key]")
-    found = "" if code in {"missing_field", "unknown_field"} else f", found {_shorten(fault['input'])}"
-    return Issue(code, fault["msg"][0].lower() + fault["msg"][1:] + found, path, _HINTS[code])
+    if kind == "missing":
+        message = f"the field {_shorten(path[-1])} is missing"
+    elif kind == "extra_forbidden":
+        message = f"there is no field {_shorten(path[-1])} here"
+    else:
+        message = f"expected {expected}, found {_shorten(fault['input'])}"
+    return Issue(code, message, path, _HINTS[code])
 
 
 def _shorten(value: object) -> str:
@@ -110,6 +145,8 @@ def _shorten(value: object) -> str:
         return "an object"
     if isinstance(value, list | tuple):
         return "an array"
+    if value is None or isinstance(value, bool | float):
+        return json.dumps(value)  # as it stands in the document
     # An integer of thousands of digits cannot even be printed.
     text = "a huge number" if isinstance(value, int) and value.bit_length() > 1000 else ascii(value)
     return text if len(text) <= 60 else text[:57] + "…"

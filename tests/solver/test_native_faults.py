@@ -207,6 +207,38 @@ def test_every_fault_says_what_to_do():
             assert issue.message
             assert issue.hint
             assert len(issue.message) < 400
+            for phrase in ("input", "Record", "dictionary", "valid", "permitted", "{"):
+                assert phrase not in issue.message, "not a word of the person who wrote the document"
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value", "message"),
+    [
+        ("/graph", REMOVED, "the field 'graph' is missing"),
+        (f"{OP}/flops", 1, "there is no field 'flops' here"),
+        (OP, None, "expected an object, found null"),
+        ("/graph/operators", {}, "expected an array, found an object"),
+        (f"{OP}/id", 1, "expected text, found 1"),
+        (f"{OP}/id", "", "expected text that is not empty, found ''"),
+        (f"{OP}/id", "\ud800", "expected well-formed Unicode text, found '\\ud800'"),
+        (f"{OP}/is_backward", 1, "expected true or false, found 1"),
+        (f"{OP}/compute_time_ms/gpu", "2", "expected a number, found '2'"),
+        (f"{OP}/compute_time_ms/gpu", True, "expected a number, found true"),
+        (f"{OP}/compute_time_ms/gpu", -1.0, "expected a number of at least 0, found -1.0"),
+        (f"{OP}/compute_time_ms/gpu", 1e16, "expected a number of at most 1000000000000000, found 1e+16"),
+        (f"{OP}/compute_time_ms/gpu", 10**400, "expected a number of at most 1e308, found a huge number"),
+        (f"{OP}/compute_time_ms/gpu", math.inf, "expected a finite number, found Infinity"),
+        (f"{OP}/memory_bytes", 1.5, "expected a whole number, found 1.5"),
+        ("/solver/workers", 1.5, "expected a whole number, found 1.5"),
+        ("/solver/time_limit_s", 0, "expected a number above 0, found 0"),
+        ("/schema_version", 2, "expected 1, found 2"),
+        ("/objective/kind", "speed", "expected 'throughput', 'latency' or 'cost', found 'speed'"),
+    ],
+)
+def test_messages_name_what_is_expected(pointer, value, message):
+    with pytest.raises(InvalidInstance) as caught:
+        native.from_document(changed({pointer: value}))
+    assert caught.value.issues[0].message == message
 
 
 @pytest.mark.parametrize("document", [None, [], 3, "graph", True, {}, {"graph": None}, {"graph": 1, "cluster": "x"}])
