@@ -6,11 +6,11 @@ is kept as its key: the first position it lacks, and two words of bits for the p
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
+from solver.kernels import kernel
 
 WINDOW = 128
 """Positions behind the first missing one that a key can tell apart."""
@@ -23,7 +23,7 @@ MAX_STEPS_PER_IDEAL = 50_000_000
 DONE, PAUSED, TABLE_FULL, WINDOW_EXCEEDED, TOO_WIDE = 0, 1, 2, 3, 4
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _hash(low: int, first: np.uint64, second: np.uint64) -> np.uint64:
     value = np.uint64(low) * np.uint64(0x9E3779B97F4A7C15)
     value ^= first * np.uint64(0xBF58476D1CE4E5B9)
@@ -34,7 +34,7 @@ def _hash(low: int, first: np.uint64, second: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(31))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _find(
     slots: npt.NDArray[np.int32],
     low: npt.NDArray[np.int32],
@@ -53,13 +53,13 @@ def _find(
         slot = (slot + 1) & last
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def insert(slots: npt.NDArray[np.int32], low: npt.NDArray[np.int32], mask: npt.NDArray[np.uint64], index: int) -> None:
     """Put a stored ideal into the hash table."""
     slots[_find(slots, low, mask, low[index], mask[index, 0], mask[index, 1])] = index
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _superset(
     slots: npt.NDArray[np.int32],
     low: npt.NDArray[np.int32],
@@ -94,7 +94,7 @@ def _superset(
     return int(slots[_find(slots, low, mask, low[index], key_first, key_second)])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _is_harmless(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
     start: int,
     end: int,
@@ -157,7 +157,7 @@ def _is_harmless(  # noqa: C901, PLR0912  one loop nest, kept whole for the comp
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     period: float,
     compute: Floats,

@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.heuristics.orders import topological_orders
 from solver.instance import Overlap
+from solver.kernels import kernel
 
 MAX_STATES = 4096
 """Largest number of used-device counts the program keeps per prefix; beyond it small classes are left aside."""
@@ -189,7 +189,7 @@ class _Table:
         return float(value), assignment
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     order: Ints,
     compute: Floats,
@@ -296,7 +296,7 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
     return value, starts[:num_segments], classes[:num_segments]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
     order: Ints,
     sequence: Ints,
