@@ -121,7 +121,13 @@ def test_a_second_interrupt_quits_at_once(tmp_path):
 
 def test_an_interrupt_before_the_search_has_no_traceback():
     process = subprocess.Popen(
-        [*COMMAND, "solve", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        [*COMMAND, "solve", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        # A shell that runs the tests in the background has SIGINT ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         # Whoever reads standard input has finished starting up.
