@@ -127,7 +127,7 @@ def test_an_interrupt_before_the_search_has_no_traceback():
         stderr=subprocess.PIPE,
         cwd=ROOT,
         # A shell that runs the tests in the background has SIGINT ignored, which children inherit.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  no thread runs here
     )
     try:
         # Whoever reads standard input has finished starting up.
