@@ -12,7 +12,9 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from app.problems import describe, describe_issues
 from app.schemas import Placement, Problem
+from solver.errors import Issue
 from solver.formats.native import RequestDocument
 
 STATIC = Path(__file__).parent / "static"
@@ -54,19 +56,31 @@ READ: dict[str, Any] = {
     "headers": {"Retry-After": _RETRY_AFTER, "Preference-Applied": _APPLIED},
 }
 _PROBLEMS = {
-    400: "The body is not JSON, or not valid gzip.",
-    404: "There is no such placement.",
-    413: "The body is too large.",
-    415: "The body is not application/json, or is encoded in an unknown way.",
-    422: "The document breaks rules, all of them listed, or asks for what nothing here can solve.",
-    503: "The job database or the runner is not available.",
+    400: ("The body is not JSON, or not valid gzip.", "unreadable-document"),
+    404: ("There is no such placement.", "placement-not-found"),
+    413: ("The body is too large.", "body-too-large"),
+    415: ("The body is not application/json, or is encoded in an unknown way.", "unsupported-media-type"),
+    422: (
+        "The document breaks rules, all of them listed, or asks for what nothing here can solve.",
+        "invalid-document",
+    ),
+    503: ("The job database or the runner is not available.", "database-unavailable"),
 }
+_FAULT = Issue("missing_field", "the field 'graph' is missing", ("graph",), "add the field")
 
 
 def document_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` entries of these problems."""
-    content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
-    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
+    documented: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        description, code = _PROBLEMS[status]
+        example = describe_issues(code, (_FAULT,), 1) if status == 422 else describe(code, description, status)
+        content = {
+            "schema": {"$ref": _REF.format(model="Problem")},
+            "example": example.model_dump(exclude_none=True),
+        }
+        documented[status] = {"description": description, "content": {"application/problem+json": content}}
+    return documented
 
 
 def read_example(name: str) -> dict[str, Any]:
@@ -87,6 +101,16 @@ REQUEST_BODY: dict[str, Any] = {
 }
 
 
+def _drop_framework_errors(document: dict[str, Any]) -> None:
+    """FastAPI adds its own 422 wherever a route has a parameter; this service never answers with that."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
 def install_documentation(app: FastAPI) -> None:
     """Serve /docs from the files of this package, and complete /openapi.json."""
 
@@ -96,6 +120,7 @@ def install_documentation(app: FastAPI) -> None:
             # FastAPI leaves out every null, also those an example means.
             document["paths"]["/placements"]["post"]["requestBody"] = REQUEST_BODY
             schemas = document["components"]["schemas"]
+            _drop_framework_errors(document)
             for model in (RequestDocument, Problem):
                 schema = model.model_json_schema(ref_template=_REF)
                 schemas.update(schema.pop("$defs", {}))

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from app.openapi import read_example
+from app.schemas import Problem
 
 
 def test_the_pages_load_nothing_from_elsewhere(client):
@@ -30,6 +31,18 @@ def test_every_reference_leads_somewhere(client):
     assert references <= set(document["components"]["schemas"])
     assert {"/placements", "/placements/{placement_id}", "/livez", "/readyz"} <= set(document["paths"])
     assert document["components"]["schemas"]["RequestDocument"]["additionalProperties"] is False
+    assert "HTTPValidationError" not in answer.text
+
+
+def test_every_error_is_documented_as_a_problem_of_that_status(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    operations = [operation for path in paths.values() for operation in path.values()]
+    errors = [error for o in operations for error in o["responses"].items() if int(error[0]) >= 400]
+    assert len(errors) > 5
+    for status, response in errors:
+        [(media_type, content)] = response["content"].items()
+        assert media_type == "application/problem+json"
+        assert Problem.model_validate(content["example"]).status == int(status)
 
 
 @pytest.mark.parametrize("name", ["tiny", "transformer"])
