@@ -260,12 +260,7 @@ def _check_interconnect(interconnect: Interconnect) -> Iterator[Issue]:
     yield from _check_member(interconnect.overlap, Overlap, (*path, "overlap"))
     yield from _check_bandwidth(interconnect.host_bandwidth_bytes_per_s, path, "host_bandwidth_bytes_per_s")
     yield from _check_number(interconnect.host_latency_ms, (*path, "host_latency_ms"), high=MAX_TIME_MS)
-    links: list[tuple[Path, Link]] = []
-    if interconnect.default is not None:
-        links.append(((*path, "default"), interconnect.default))
-    links += [((*path, "groups", index), group.link) for index, group in enumerate(interconnect.groups)]
-    links += [((*path, "pairs", index), pair.link) for index, pair in enumerate(interconnect.pairs)]
-    for where, link in links:
+    for where, link in _links(interconnect):
         yield from _check_bandwidth(link.bandwidth_bytes_per_s, where, "bandwidth_bytes_per_s")
         yield from _check_number(link.latency_ms, (*where, "latency_ms"), high=MAX_TIME_MS)
     for index, pair in enumerate(interconnect.pairs):
@@ -276,6 +271,15 @@ def _check_interconnect(interconnect: Interconnect) -> Iterator[Issue]:
                 (*path, "pairs", index),
                 "name two different devices",
             )
+
+
+def _links(interconnect: Interconnect) -> Iterator[tuple[Path, Link]]:
+    """Every link of the document, with its path."""
+    path: Path = ("cluster", "interconnect")
+    if interconnect.default is not None:
+        yield (*path, "default"), interconnect.default
+    yield from (((*path, "groups", index), group.link) for index, group in enumerate(interconnect.groups))
+    yield from (((*path, "pairs", index), pair.link) for index, pair in enumerate(interconnect.pairs))
 
 
 def _check_references(instance: Instance) -> Iterator[Issue]:
@@ -316,13 +320,17 @@ def _check_references(instance: Instance) -> Iterator[Issue]:
 
 
 def _check_transfer_times(instance: Instance) -> Iterator[Issue]:
-    """Over ``host``, an edge with bytes and no time of its own needs a bandwidth on every device that pays."""
+    """Edges with bytes and no time of their own need bandwidth: not too little, and over ``host`` on every device."""
     interconnect = instance.cluster.interconnect
     needing = [edge for edge in instance.graph.edges if edge.transfer_time_ms is None and _is_size(edge.bytes)]
-    if interconnect.model is not InterconnectModel.HOST or not needing:
+    if not needing:
         return
     first, largest = needing[0], max(needing, key=lambda edge: edge.bytes)
-    too_slow: set[Path] = set()
+    if interconnect.model is InterconnectModel.LINKS:
+        for where, link in _links(interconnect):
+            yield from _check_slowness(link.bandwidth_bytes_per_s, largest, (*where, "bandwidth_bytes_per_s"))
+        return
+    checked: set[Path] = set()
     for index, spec in enumerate(instance.cluster.devices):
         if spec.is_host or spec.count == 0:
             continue
@@ -331,15 +339,9 @@ def _check_transfer_times(instance: Instance) -> Iterator[Issue]:
         if bandwidth is None:
             bandwidth = interconnect.host_bandwidth_bytes_per_s
             path = path if bandwidth is None else ("cluster", "interconnect", "host_bandwidth_bytes_per_s")
-        if _is_size(bandwidth) and bandwidth * (MAX_TIME_MS / 1000) < largest.bytes and path not in too_slow:
-            too_slow.add(path)
-            yield Issue(
-                "out_of_range",
-                f"at {bandwidth:g} bytes a second the {largest.bytes} bytes from {largest.source!r} to "
-                f"{largest.target!r} take more than {MAX_TIME_MS:g} ms",
-                path,
-                "check the units of bytes and bandwidth",
-            )
+        if path not in checked:
+            checked.add(path)
+            yield from _check_slowness(bandwidth, largest, path)
         if bandwidth is None:
             yield Issue(
                 "missing_bandwidth",
@@ -348,6 +350,18 @@ def _check_transfer_times(instance: Instance) -> Iterator[Issue]:
                 path,
                 "give cluster.interconnect.host_bandwidth_bytes_per_s, or transfer_time_ms on every edge",
             )
+
+
+def _check_slowness(bandwidth: object, largest: Edge, path: Path) -> Iterator[Issue]:
+    """No transfer takes longer than any time may."""
+    if _is_size(bandwidth) and bandwidth * (MAX_TIME_MS / 1000) < largest.bytes:
+        yield Issue(
+            "out_of_range",
+            f"at {bandwidth:g} bytes a second the {largest.bytes} bytes from {largest.source!r} to "
+            f"{largest.target!r} take more than {MAX_TIME_MS:g} ms",
+            path,
+            "check the units of bytes and bandwidth",
+        )
 
 
 def _is_size(value: object) -> TypeGuard[float]:

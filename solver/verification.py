@@ -18,13 +18,13 @@ from solver.instance import (
     Device,
     Edge,
     Instance,
-    InterconnectModel,
     ObjectiveKind,
     Operator,
     Overlap,
     Partition,
     PipelineSchedule,
 )
+from solver.interconnect import Wires
 from solver.result import Placement, Stage
 
 FORWARD, BACKWARD = 0, 1
@@ -42,7 +42,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """``objective_value`` is ``None`` when the placement is too incomplete to have one."""
+    """``objective_value``, in ms or per hour, is ``None`` when the placement is too incomplete to have one."""
 
     objective_value: float | None
     stages: tuple[Stage, ...]
@@ -62,11 +62,11 @@ def verify(instance: Instance, placement: Placement) -> Verification:
     """Recompute the objective of ``placement`` and name every violation.
 
     Args:
-        instance: a valid instance with the throughput objective over ``host``.
+        instance: a valid instance with the objective throughput or cost.
         placement: operator id → device name.
 
     Raises:
-        UnsupportedInstance: the objective or interconnect is not one that can be evaluated yet.
+        UnsupportedInstance: the objective or a constraint is not one that can be evaluated yet.
     """
     _refuse_unsupported(instance)
     devices = {device.name: device for device in instance.cluster.expand()}
@@ -88,7 +88,9 @@ def verify(instance: Instance, placement: Placement) -> Verification:
     )
     if not measurable:
         return Verification(None, (), tuple(broken))
-    times = _measure(instance, placement, held, devices)
+    times, stuck = _measure(instance, placement, held, devices)
+    if stuck:
+        return Verification(None, (), (*broken, *stuck))
     overlap = instance.cluster.interconnect.overlap
     if instance.objective.schedule is PipelineSchedule.GPIPE:
         loads = [{name: _load(overlap, [passes[p]]) for name, passes in times.items()} for p in (FORWARD, BACKWARD)]
@@ -97,7 +99,9 @@ def verify(instance: Instance, placement: Placement) -> Verification:
     else:
         load_ms = {name: _load(overlap, passes) for name, passes in times.items()}
         period = max(load_ms.values())
-    broken += _check_limits(instance, period, [devices[name] for name in held])
+    used = [devices[name] for name in held]
+    cost = math.fsum(device.spec.cost_per_hour or 0.0 for device in used)
+    broken += _check_limits(instance, period, cost, used)
     stages = tuple(
         Stage(
             device=name,
@@ -111,17 +115,18 @@ def verify(instance: Instance, placement: Placement) -> Verification:
         )
         for name in _pipeline_order(instance, placement, order)
     )
-    return Verification(period, stages, tuple(broken))
+    value = cost if instance.objective.kind is ObjectiveKind.COST else period
+    return Verification(value, stages, tuple(broken))
 
 
 def _refuse_unsupported(instance: Instance) -> None:
     issues = []
-    if instance.objective.kind is not ObjectiveKind.THROUGHPUT:
-        message = f"objective {instance.objective.kind.value!r} cannot be evaluated yet"
-        issues.append(Issue("unsupported_objective", message, ("objective", "kind"), "use throughput"))
-    if instance.cluster.interconnect.model is not InterconnectModel.HOST:
-        message = "interconnect 'links' cannot be evaluated yet"
-        issues.append(Issue("unsupported_interconnect", message, ("cluster", "interconnect", "model"), "use host"))
+    if instance.objective.kind is ObjectiveKind.LATENCY:
+        message = "objective 'latency' cannot be evaluated yet"
+        issues.append(Issue("unsupported_objective", message, ("objective", "kind"), "use throughput or cost"))
+    if instance.constraints.max_latency_ms is not None:
+        message = "the constraint max_latency_ms cannot be evaluated yet"
+        issues.append(Issue("unsupported_constraint", message, ("constraints", "max_latency_ms"), "remove it"))
     if issues:
         raise UnsupportedInstance(tuple(issues))
 
@@ -209,7 +214,7 @@ def _check_moves(instance: Instance, placement: Placement) -> Iterator[Violation
         yield Violation("max_moved_bytes", message, names)
 
 
-def _check_limits(instance: Instance, period: float, used: list[Device]) -> Iterator[Violation]:
+def _check_limits(instance: Instance, period: float, cost: float, used: list[Device]) -> Iterator[Violation]:
     """``max_period_ms``, ``min_throughput_per_s``, ``max_devices``, ``max_cost_per_hour``."""
     constraints = instance.constraints
     names = tuple(device.name for device in used)
@@ -222,11 +227,9 @@ def _check_limits(instance: Instance, period: float, used: list[Device]) -> Iter
     if constraints.max_devices is not None and len(used) > constraints.max_devices:
         message = f"{len(used)} devices are used, the limit is {constraints.max_devices}"
         yield Violation("max_devices", message, (), names)
-    if constraints.max_cost_per_hour is not None:
-        cost = math.fsum(device.spec.cost_per_hour or 0.0 for device in used)
-        if cost > constraints.max_cost_per_hour:
-            message = f"the devices cost {cost:g} an hour, the limit is {constraints.max_cost_per_hour:g}"
-            yield Violation("max_cost_per_hour", message, (), names)
+    if constraints.max_cost_per_hour is not None and cost > constraints.max_cost_per_hour:
+        message = f"the devices cost {cost:g} an hour, the limit is {constraints.max_cost_per_hour:g}"
+        yield Violation("max_cost_per_hour", message, (), names)
 
 
 def _topological_order(instance: Instance) -> dict[str, int]:
@@ -330,39 +333,38 @@ def _devices_on_cycles(successors: Mapping[str, set[str]]) -> tuple[str, ...]:
 
 def _measure(
     instance: Instance, placement: Placement, held: Mapping[str, list[Operator]], devices: Mapping[str, Device]
-) -> dict[str, list[_Times]]:
-    """Device → its forward and its backward times. A tensor's transfers count to the pass of its producer."""
+) -> tuple[dict[str, list[_Times]], list[Violation]]:
+    """Device → its forward and its backward times. A tensor's transfers count to the pass of its producer.
+
+    ``no_route``: devices that exchange data are joined, directly or over others.
+    """
     times = {name: [_Times([], [], []), _Times([], [], [])] for name in held}
     backward = {operator.id for operator in instance.graph.operators if operator.is_backward}
     for name, operators in held.items():
         kind = devices[name].spec.kind
         for operator in operators:
             times[name][operator.id in backward].compute.append(operator.compute_time_ms[kind])
+    wires = Wires(instance.cluster)
+    stuck = []
+    for (source, _), edges in _tensors(instance).items():
+        home = placement[source]
+        receivers = dict.fromkeys(placement[edge.target] for edge in edges if placement[edge.target] != home)
+        charge = wires.charge(edges[0], home, receivers)
+        times[home][source in backward].outgoing.extend(charge.outgoing)
+        for name, time in charge.incoming.items():
+            times[name][source in backward].incoming.append(time)
+        for name in charge.unreachable:
+            message = f"operator {source!r} on {home!r} has data for {name!r}, to which no route leads"
+            targets = tuple(edge.target for edge in edges if placement[edge.target] == name)
+            stuck.append(Violation("no_route", message, (source, *targets), (home, name)))
+    return times, stuck
+
+
+def _tensors(instance: Instance) -> dict[tuple[str, str | None], list[Edge]]:
     tensors: dict[tuple[str, str | None], list[Edge]] = defaultdict(list)
     for edge in instance.graph.edges:
         tensors[edge.source, edge.tensor].append(edge)
-    for (source, _), edges in tensors.items():
-        home = placement[source]
-        receivers = {placement[edge.target] for edge in edges} - {home}
-        if receivers:
-            times[home][source in backward].outgoing.append(_transfer_ms(instance, edges[0], devices[home]))
-        for name in receivers:
-            times[name][source in backward].incoming.append(_transfer_ms(instance, edges[0], devices[name]))
-    return times
-
-
-def _transfer_ms(instance: Instance, edge: Edge, device: Device) -> float:
-    """Time of one tensor between ``device`` and host memory; nothing for a device that is host."""
-    spec, interconnect = device.spec, instance.cluster.interconnect
-    if spec.is_host:
-        return 0.0
-    if edge.transfer_time_ms is not None:
-        return edge.transfer_time_ms
-    latency = interconnect.host_latency_ms if spec.host_latency_ms is None else spec.host_latency_ms
-    bandwidth = spec.host_bandwidth_bytes_per_s or interconnect.host_bandwidth_bytes_per_s
-    if bandwidth is None:  # Only without bytes: validation asks for a bandwidth otherwise.
-        return latency
-    return edge.bytes / bandwidth * 1000 + latency
+    return tensors
 
 
 def _load(overlap: Overlap, passes: Iterable[_Times]) -> float:

@@ -6,10 +6,11 @@ enumeration of the transitive closure, numberings of devices by trying all of th
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
-from solver.instance import Overlap, Partition, PipelineSchedule
+from solver.instance import InterconnectModel, ObjectiveKind, Overlap, Partition, PipelineSchedule
 
 
 def enumerate_optimum(instance):
@@ -21,7 +22,7 @@ def enumerate_optimum(instance):
         placement = dict(zip((operator.id for operator in operators), choice, strict=True))
         if not is_feasible(instance, placement):
             continue
-        value = period(instance, placement)
+        value = worth(instance, placement)
         if best is None or value < best:
             best, best_placement = value, {name: device.name for name, device in placement.items()}
     return best, best_placement
@@ -52,7 +53,33 @@ def is_feasible(instance, placement):  # noqa: PLR0911  one rule after the other
         held = sum(o.memory_bytes for o in instance.graph.operators if placement[o.id] == device)
         if device.spec.memory_bytes is not None and held > device.spec.memory_bytes:
             return False
-    return keeps_partition(instance, placement)
+    return keeps_partition(instance, placement) and keeps_limits(instance, placement)
+
+
+def keeps_limits(instance, placement):
+    limits = instance.constraints
+    time, used = period(instance, placement), set(placement.values())
+    moved = [o for o in instance.graph.operators if (limits.previous_placement or {}).get(o.id) is not None]
+    moved = [o for o in moved if limits.previous_placement[o.id] != placement[o.id].name]
+    return (
+        time < math.inf
+        and (limits.max_period_ms is None or time <= limits.max_period_ms)
+        and (limits.min_throughput_per_s is None or time == 0 or 1000 / time >= limits.min_throughput_per_s)
+        and (limits.max_devices is None or len(used) <= limits.max_devices)
+        and (limits.max_cost_per_hour is None or cost(used) <= limits.max_cost_per_hour)
+        and (limits.max_moved_operators is None or len(moved) <= limits.max_moved_operators)
+        and (limits.max_moved_bytes is None or sum(o.memory_bytes for o in moved) <= limits.max_moved_bytes)
+    )
+
+
+def cost(devices):
+    return sum(device.spec.cost_per_hour or 0 for device in devices)
+
+
+def worth(instance, placement):
+    if instance.objective.kind is ObjectiveKind.COST:
+        return cost(set(placement.values()))
+    return period(instance, placement)
 
 
 def keeps_partition(instance, placement):
@@ -80,6 +107,7 @@ def keeps_partition(instance, placement):
 
 
 def period(instance, placement):
+    """Infinite where data has no way to go."""
     backward = {o.id: o.is_backward for o in instance.graph.operators}
     overlap = instance.cluster.interconnect.overlap
 
@@ -91,10 +119,18 @@ def period(instance, placement):
         )
         incoming = outgoing = 0.0
         for source, tensor in {(e.source, e.tensor) for e in instance.graph.edges}:
-            if device.spec.is_host or backward[source] not in passes:
+            if backward[source] not in passes:
                 continue
             edges = [e for e in instance.graph.edges if (e.source, e.tensor) == (source, tensor)]
             targets = {placement[e.target] for e in edges}
+            if instance.cluster.interconnect.model is InterconnectModel.LINKS:
+                if placement[source] == device:
+                    outgoing += sum(between(instance.cluster, edges[0], device, other) for other in targets - {device})
+                elif device in targets:
+                    incoming += between(instance.cluster, edges[0], placement[source], device)
+                continue
+            if device.spec.is_host:
+                continue
             if placement[source] == device and targets != {device}:
                 outgoing += transfer(instance, edges[0], device)
             if placement[source] != device and device in targets:
@@ -118,6 +154,49 @@ def transfer(instance, edge, device):
     bandwidth = device.spec.host_bandwidth_bytes_per_s or wires.host_bandwidth_bytes_per_s
     latency = wires.host_latency_ms if device.spec.host_latency_ms is None else device.spec.host_latency_ms
     return (edge.bytes / bandwidth * 1000 if edge.bytes else 0.0) + latency
+
+
+@functools.cache
+def between(cluster, edge, start, end):
+    """Over the link of the two, or the best of all ways over other devices."""
+    direct = hop(cluster, edge, start, end)
+    if direct is not None:
+        return direct
+    others = [device for device in cluster.expand() if device not in {start, end}]
+    best = math.inf
+    for length in range(1, len(others) + 1):
+        for way in itertools.permutations(others, length):
+            hops = [hop(cluster, edge, a, b) for a, b in itertools.pairwise((start, *way, end))]
+            if None not in hops:
+                best = min(best, sum(hops))
+    return best
+
+
+def hop(cluster, edge, one, other):
+    """The time over the one link that joins two devices directly; None if there is none."""
+    wires = cluster.interconnect
+    pairs = [
+        p.link
+        for p in wires.pairs
+        if (means(p.a, one) and means(p.b, other)) or (means(p.a, other) and means(p.b, one))
+    ]
+    groups = []
+    for group in wires.groups:
+        inside = [device for device in cluster.expand() if any(means(name, device) for name in group.devices)]
+        if one in inside and other in inside:
+            groups.append((len(inside), group.link))
+    if pairs:
+        link = pairs[0]
+    elif groups:
+        size = min(size for size, _ in groups)
+        link = next(link for own, link in groups if own == size)
+    else:
+        link = wires.default
+    if link is None:
+        return None
+    if edge.transfer_time_ms is not None:
+        return edge.transfer_time_ms
+    return edge.bytes / link.bandwidth_bytes_per_s * 1000 + link.latency_ms
 
 
 def close(one, other, tolerance=1e-6):

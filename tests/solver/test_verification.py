@@ -184,9 +184,11 @@ def test_several_rules_at_once_are_all_named():
     ("fields", "codes"),
     [
         ({"kind": "latency"}, ["unsupported_objective"]),
-        ({"kind": "cost"}, ["unsupported_objective"]),
-        ({"wires": {"model": "links"}}, ["unsupported_interconnect"]),
-        ({"kind": "cost", "wires": {"model": "links"}}, ["unsupported_objective", "unsupported_interconnect"]),
+        ({"constraints": {"max_latency_ms": 1.0}}, ["unsupported_constraint"]),
+        (
+            {"kind": "latency", "constraints": {"max_latency_ms": 1.0}},
+            ["unsupported_objective", "unsupported_constraint"],
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(fields, codes):
