@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.display import Forgiving, open_console, printable
 from app.document_output import check_writable, encode, write_file, write_standard_output
-from app.search import run_search
+from app.search import run_search, search_here
 from app.summary import print_result, print_verification
 from solver.errors import InvalidInstance, Issue, UnreadableDocument
 from solver.instance import Execution, ObjectiveKind, Partition, PipelineSchedule, Request, SolverOptions
@@ -27,14 +27,19 @@ from solver.verification import verify
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
+    from app.remote import RemoteAnswer
     from solver.result import Placement
 
 EXIT_FOUND = 0
 EXIT_INFEASIBLE = 1
 EXIT_BAD_INPUT = 2
 EXIT_NOTHING_FOUND = 3
-# Beyond the four of the manual; an interrupt before there is anything to show, and a reader that went away, end as
-# the shell expects of a signal. A defect must never look like "proved infeasible", Python's own exit code.
+# Beyond the four of the manual. The service that should solve cannot; an interrupt before there is anything to show,
+# and a reader that went away, end as the shell expects of a signal. A defect must never look like "proved
+# infeasible", Python's own exit code.
+EXIT_UNAVAILABLE = 69
 EXIT_DEFECT = 70
 EXIT_SIGNAL = 128
 
@@ -58,6 +63,10 @@ _SOLVER_OPTIONS = {
 class CommandError(Exception):
     """Bad input or usage, in words for the person who typed the command."""
 
+    def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -80,7 +89,7 @@ def _run(argv: Sequence[str] | None) -> int:
         code: int = arguments.run(arguments)
     except CommandError as error:
         _complain(f"error: {error}")
-        return EXIT_BAD_INPUT
+        return error.exit_code
     return code
 
 
@@ -104,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_question(solve)
     for name, (flag, kind, metavar, text) in _SOLVER_OPTIONS.items():
         solve.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
+    solve.add_argument("--server", metavar="URL", help="let this service solve it; the key is PLACEWRIGHT_API_KEY")
     _add_json(solve)
     _add_output(solve)
 
@@ -163,18 +173,39 @@ def _solve(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         _check_output(arguments.output)
 
-    from solver.formats.native import result_document
-
-    console = open_console(sys.stderr)
+    console, kind = open_console(sys.stderr), request.instance.objective.kind
     try:
-        result = run_search(request, console)
+        if arguments.server is None:
+            from solver.formats.native import result_document
+
+            result = run_search(search_here(request), kind, console)
+            document = result_document(result)
+        else:
+            answer = _solve_there(arguments.server, request, console)
+            result, document = answer.result, answer.document
     except InvalidInstance as error:
         raise CommandError(_list_issues(arguments.file, error.issues)) from error
     print_result(console, request.instance, result)
-    _deliver(result_document(result), arguments.output, to_standard_output=arguments.json)
+    _deliver(document, arguments.output, to_standard_output=arguments.json)
     if result.placement is not None:
         return EXIT_FOUND
     return EXIT_INFEASIBLE if result.status is Status.INFEASIBLE else EXIT_NOTHING_FOUND
+
+
+def _solve_there(url: str, request: Request, console: Console) -> RemoteAnswer:
+    try:
+        from app.remote import RemoteError, WrongAnswer, search_there
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        raise CommandError("--server needs the package httpx: pip install 'placewright[client]'") from error
+    try:
+        return run_search(search_there(url, request, console), request.instance.objective.kind, console)
+    except RemoteError as error:
+        code = EXIT_UNAVAILABLE if error.is_unavailable else EXIT_BAD_INPUT
+        raise CommandError(f"{printable(url)}: {error}", code) from error
+    except WrongAnswer as error:
+        raise CommandError(f"{printable(url)}: the answer does not hold: {error}", EXIT_DEFECT) from error
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -8,49 +8,61 @@ import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from app.display import ProgressDisplay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from rich.console import Console
 
-    from solver.instance import Request
-    from solver.result import Result
+    from solver.instance import ObjectiveKind, Request
+    from solver.result import Progress, Result
+
+    T = TypeVar("T")
+    Search = Callable[[Callable[[Progress], None], threading.Event], T]
+    """Reports its progress to the first argument, and ends soon after the second one is set."""
 
 REFRESH_INTERVAL_S = 0.1
 
 
-def run_search(request: Request, console: Console) -> Result:
-    """Solve ``request`` and show how it goes. The first interrupt ends the search with its best placement so far.
+def search_here(request: Request) -> Search[Result]:
+    """Solve in this process."""
+
+    def search(report: Callable[[Progress], None], stop: threading.Event) -> Result:
+        from solver.solve import solve  # takes a moment, in which the display and the signals already work
+
+        return solve(request.instance, request.options, on_progress=report, stop=stop)
+
+    return search
+
+
+def run_search(search: Search[T], kind: ObjectiveKind, console: Console) -> T:
+    """Run ``search`` and show how it goes. The first interrupt ends it with its best placement so far.
 
     The search runs in a thread of its own, because Python delivers signals to the main thread only between two of its
     own instructions: native code there would delay them. A second interrupt ends the process at once.
 
-    Raises:
-        InvalidInstance: no method can solve the instance as stated.
+    Whatever ``search`` raises is raised here.
     """
     stop, finished = threading.Event(), threading.Event()
-    results: list[Result] = []
+    results: list[T] = []
     errors: list[BaseException] = []
 
-    def search() -> None:
+    def run() -> None:
         try:
-            from solver.solve import solve  # takes a moment, in which the display and the signals already work
-
-            results.append(solve(request.instance, request.options, on_progress=display.report, stop=stop))
+            results.append(search(display.report, stop))
         except BaseException as error:  # noqa: BLE001  raised again in the main thread
             errors.append(error)
         finally:
             finished.set()
 
     mute_native_output()
-    display = ProgressDisplay(console, request.instance.objective.kind)
+    display = ProgressDisplay(console, kind)
     with display, _interruptible(stop, display):
-        threading.Thread(target=search, name="search", daemon=True).start()
+        threading.Thread(target=run, name="search", daemon=True).start()
         while not finished.wait(REFRESH_INTERVAL_S):
             if stop.is_set():
                 display.announce_stop()
