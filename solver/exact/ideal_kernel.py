@@ -1,197 +1,63 @@
-"""The compiled loops of the ideal program; :mod:`solver.exact.throughput_ideals` says what they do and why.
+"""The compiled loop of the ideal program; :mod:`solver.exact.throughput_ideals` says what it does and why.
 
-Arrays are indexed by position in the topological order, tensor, device class (the main one first), or ideal. An ideal
-is kept as its key: the first position it lacks, and two words of bits for the positions behind that one.
+Arrays are indexed by position in the topological order, tensor, device class (the main one first), or ideal.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
+from solver.exact.ideal_domination import is_harmless, superset
+from solver.exact.ideal_table import WINDOW, TableArrays, find
 from solver.kernels import kernel
+from solver.stage_costs import ADDED, NO_LIMIT, StageCosts, crossings, load
 
-WINDOW = 128
-"""Positions behind the first missing one that a key can tell apart."""
 NUM_COLLECTORS = 3
 """Prefixes that each ideal is compared with."""
-NO_LIMIT = 2**62
-"""Bytes; what is held is counted up to here."""
 MAX_STEPS_PER_IDEAL = 50_000_000
 """An ideal with more ways on than this (seconds) is a sign of a graph for other methods."""
 DONE, PAUSED, TABLE_FULL, WINDOW_EXCEEDED, TOO_WIDE = 0, 1, 2, 3, 4
 
 
-@kernel
-def _hash(low: int, first: np.uint64, second: np.uint64) -> np.uint64:
-    value = np.uint64(low) * np.uint64(0x9E3779B97F4A7C15)
-    value ^= first * np.uint64(0xBF58476D1CE4E5B9)
-    value ^= value >> np.uint64(29)
-    value ^= second * np.uint64(0x94D049BB133111EB)
-    value ^= value >> np.uint64(32)
-    value *= np.uint64(0xD6E8FEB86659FD93)
-    return value ^ (value >> np.uint64(31))
+class IdealGraph(NamedTuple):
+    """Which items may follow which, and what joins them; by position.
 
-
-@kernel
-def _find(
-    slots: npt.NDArray[np.int32],
-    low: npt.NDArray[np.int32],
-    mask: npt.NDArray[np.uint64],
-    key_low: int,
-    first: np.uint64,
-    second: np.uint64,
-) -> int:
-    """The slot of a key: the ideal's own, or the empty one where it belongs."""
-    last = len(slots) - 1
-    slot = int(np.int64(_hash(key_low, first, second) & np.uint64(last)))
-    while True:
-        index = slots[slot]
-        if index < 0 or (low[index] == key_low and mask[index, 0] == first and mask[index, 1] == second):
-            return slot
-        slot = (slot + 1) & last
-
-
-@kernel
-def insert(slots: npt.NDArray[np.int32], low: npt.NDArray[np.int32], mask: npt.NDArray[np.uint64], index: int) -> None:
-    """Put a stored ideal into the hash table."""
-    slots[_find(slots, low, mask, low[index], mask[index, 0], mask[index, 1])] = index
-
-
-@kernel
-def _superset(
-    slots: npt.NDArray[np.int32],
-    low: npt.NDArray[np.int32],
-    mask: npt.NDArray[np.uint64],
-    index: int,
-    first: int,
-    last: int,
-) -> int:
-    """The stored ideal of ``index`` and one more item (first = last), or of all positions up to ``last``; or −1."""
-    one = np.uint64(1)
-    if first < last or first == low[index]:
-        key_low, key_first, key_second = last + 1, mask[index, 0], mask[index, 1]
-        if first < last:
-            key_first = key_second = np.uint64(0)
-        else:
-            while True:
-                bit = key_first & one
-                key_first = (key_first >> one) | (key_second << np.uint64(63))
-                key_second >>= one
-                if not bit:
-                    break
-                key_low += 1
-        return int(slots[_find(slots, low, mask, key_low, key_first, key_second)])
-    offset = first - low[index] - 1
-    if offset >= WINDOW:
-        return -1
-    key_first, key_second = mask[index, 0], mask[index, 1]
-    if offset < 64:
-        key_first |= one << np.uint64(offset)
-    else:
-        key_second |= one << np.uint64(offset - 64)
-    return int(slots[_find(slots, low, mask, low[index], key_first, key_second)])
-
-
-@kernel
-def _is_harmless(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
-    start: int,
-    end: int,
-    overlap: int,
-    included: npt.NDArray[np.bool_],
-    joining: npt.NDArray[np.bool_],
-    surplus: Floats,
-    compute: Floats,
-    producer: Ints,
-    times: Floats,
-    first_consumer: Ints,
-    consumers: Ints,
-    touching_first: Ints,
-    touching: Ints,
-) -> bool:
-    """Whether going on from I ∪ B is never worse than going on from I, for the items B = ``joining`` in start … end.
-
-    Take any way on from I and move all of B to the stages before. A later stage R that held A ⊆ B loses the compute of
-    A and the tensors that came in for A alone. It gains, at most, the tensors of A that R's other items need (or A
-    needs of them). Gains never exceed losses, for any A, if a flow exists that covers what each item may cause: out of
-    its own compute, and out of its inputs (each credited to its last consumer, and only if nobody outside I ∪ B needs
-    it), whose supply inside B is what their producer has left. Items are visited in topological order, so one pass
-    finds a flow.
+    Attributes:
+        successor_first: [I + 1] where each item's entries in ``successors`` begin.
+        successors: items that come after an item.
+        predecessor_first: [I + 1] likewise.
+        predecessors: items that come before an item.
+        span: how far behind the last of its predecessors an item may stand.
+        forward: [T] whether a tensor's producer stands before all consumers.
+        first_consumer: [T + 1] where each tensor's entries in ``consumers`` begin.
+        consumers: positions of the items that need a tensor.
+        collectors: [I + 2] the end of the first prefix, from a position on, that is good to go on from.
     """
-    for k in range(compute.shape[1]):
-        for position in range(start, end):
-            if not joining[position]:
-                continue
-            left = compute[position, k] if overlap == 0 else 0.0
-            caused = 0.0
-            for index in range(touching_first[position], touching_first[position + 1]):
-                tensor = touching[index]
-                source = producer[tensor]
-                last = -1
-                open_end = False
-                for pointer in range(first_consumer[tensor], first_consumer[tensor + 1]):
-                    other = consumers[pointer]
-                    if other < end and joining[other]:
-                        last = max(last, other)
-                    elif other >= start and not included[other]:
-                        open_end = True
-                time = times[tensor, k]
-                if source == position:
-                    if open_end:
-                        caused += time
-                elif source >= end or (source >= start and not included[source] and not joining[source]):
-                    if overlap == 2 and time > 0:
-                        return False  # What R would send counts apart from what it no longer receives.
-                    caused += time
-                elif not open_end and last == position:
-                    if source < start or included[source]:
-                        left += time
-                    elif source < position:
-                        supply = min(time, surplus[source])
-                        surplus[source] -= supply
-                        left += supply
-            surplus[position] = left - caused
-            if surplus[position] < 0:
-                return False
-    return True
+
+    successor_first: Ints
+    successors: Ints
+    predecessor_first: Ints
+    predecessors: Ints
+    span: int
+    forward: npt.NDArray[np.bool_]
+    first_consumer: Ints
+    consumers: Ints
+    collectors: Ints
 
 
 @kernel
 def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     period: float,
-    compute: Floats,
-    memory: Ints,
-    limits: Ints,
+    costs: StageCosts,
     counts: Ints,
     main_compute: Floats,
     share: Floats,
-    successor_first: Ints,
-    successors: Ints,
-    predecessor_first: Ints,
-    predecessors: Ints,
-    span: int,
-    producer: Ints,
-    num_consumers: Ints,
-    times: Floats,
-    forward: npt.NDArray[np.bool_],
-    touching_first: Ints,
-    touching: Ints,
-    first_consumer: Ints,
-    consumers: Ints,
-    collectors: Ints,
-    overlap: int,
-    slots: npt.NDArray[np.int32],
-    low: npt.NDArray[np.int32],
-    mask: npt.NDArray[np.uint64],
-    done: Floats,
-    following: npt.NDArray[np.int32],
-    fewest: npt.NDArray[np.int16],
-    parent: npt.NDArray[np.int32],
-    parent_state: npt.NDArray[np.int8],
-    by_class: npt.NDArray[np.int8],
-    queue: npt.NDArray[np.int32],
-    cursor: Ints,
+    graph: IdealGraph,
+    table: TableArrays,
     max_steps: int,
     stop: Ints,
 ) -> int:
@@ -199,6 +65,10 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
 
     Steps are counted between ideals only; one ideal alone may take minutes.
     """
+    compute, memory, limits, overlap, producer, num_consumers, times, touching_first, touching = costs
+    successor_first, successors, predecessor_first, predecessors, span = graph[:5]
+    forward, first_consumer, consumers, collectors = graph[5:]
+    slots, low, mask, done, following, fewest, parent, parent_state, by_class, queue, cursor = table
     size, num_classes = compute.shape
     num_states = fewest.shape[1]
     capacity = len(low)
@@ -294,7 +164,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                             continue
                     else:
                         first = last = ready_items[0, choice - NUM_COLLECTORS]
-                    other = _superset(slots, low, mask, origin, first, last)
+                    other = superset(slots, low, mask, origin, first, last)
                     if other < 0:
                         continue
                     better = True
@@ -308,7 +178,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         continue
                     for position in range(first, last + 1):
                         joining[position] = not included[position]
-                    harmless = _is_harmless(
+                    harmless = is_harmless(
                         start,
                         last + 1,
                         overlap,
@@ -368,7 +238,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     for k in range(num_classes):
                         spent[new, k] = spent[depth, k] + min(compute[position, k], ceiling)
                         if (
-                            spent[new, k] + (settled[depth, k] if overlap == 0 else 0.0) <= limit
+                            spent[new, k] + (settled[depth, k] if overlap == ADDED else 0.0) <= limit
                             and held[new] <= limits[k]
                         ):
                             possible = True
@@ -404,24 +274,22 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         settled[new, k] = settled[depth, k]
                     for index in range(touching_first[position], touching_first[position + 1]):
                         tensor = touching[index]
-                        entered = (not home[tensor]) and inside[tensor] > 0
-                        left = home[tensor] and inside[tensor] < num_consumers[tensor]
+                        enters, leaves = crossings(
+                            producer[tensor] == position, home[tensor], inside[tensor], num_consumers[tensor]
+                        )
                         if producer[tensor] == position:
                             home[tensor] = True
                         else:
                             inside[tensor] += 1
-                        enters = (not home[tensor]) and inside[tensor] > 0
-                        leaves = home[tensor] and inside[tensor] < num_consumers[tensor]
-                        if enters != entered:
+                        if enters:
                             for k in range(num_classes):
                                 cost = min(times[tensor, k], ceiling)
-                                incoming[new, k] += cost if enters else -cost
+                                incoming[new, k] += enters * cost
                                 if forward[tensor]:
                                     settled[new, k] += cost
-                        if leaves != left:
+                        if leaves:
                             for k in range(num_classes):
-                                cost = min(times[tensor, k], ceiling)
-                                outgoing[new, k] += cost if leaves else -cost
+                                outgoing[new, k] += leaves * min(times[tensor, k], ceiling)
                     included[position] = True
                     added[new] = position
                     reached[new] = reached[depth] + main_compute[position]
@@ -461,16 +329,10 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     for k in range(num_classes):
                         if held[new] > limits[k]:
                             continue
-                        if overlap == 0:
-                            load = spent[new, k] + incoming[new, k] + outgoing[new, k]
-                        elif overlap == 1:
-                            load = max(spent[new, k], incoming[new, k] + outgoing[new, k])
-                        else:
-                            load = max(spent[new, k], incoming[new, k], outgoing[new, k])
-                        bare = spent[new, k] + (settled[new, k] if overlap == 0 else 0.0)
+                        bare = spent[new, k] + (settled[new, k] if overlap == ADDED else 0.0)
                         if bare <= limit:
                             hopeful = True
-                        if load > limit:
+                        if load(overlap, spent[new, k], incoming[new, k], outgoing[new, k]) > limit:
                             continue
                         for state in range(num_states):
                             if budget[state] == -np.inf:
@@ -490,7 +352,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                             if total - reached[new] > rest:
                                 continue
                             if slot < 0:
-                                slot = _find(slots, low, mask, key_low[new], key_first[new], key_second[new])
+                                slot = find(slots, low, mask, key_low[new], key_first[new], key_second[new])
                                 if slots[slot] < 0:
                                     landed = cursor[0]
                                     if landed == capacity:

@@ -13,7 +13,7 @@ What keeps it small:
 * An ideal is dropped when the compute still to come exceeds what the devices left can take within T. Close to the
   optimum there is little slack, and few ideals survive.
 * An ideal is passed over when a larger one takes no more devices and it can be shown that going on from there is never
-  worse (shown in ``_is_harmless`` of the kernel).
+  worse (shown in :mod:`solver.exact.ideal_domination`).
 * Alike siblings (same times, same inputs and outputs) are taken in order of their index: whoever has a pipeline can
   exchange them until their stages ascend.
 * An ideal is stored exactly: the first position that is missing, and a window of 128 positions behind it. Graphs for
@@ -32,24 +32,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
-from solver.exact.ideal_kernel import (
-    DONE,
-    NO_LIMIT,
-    PAUSED,
-    TABLE_FULL,
-    TOO_WIDE,
-    WINDOW,
-    WINDOW_EXCEEDED,
-    explore,
-    insert,
-)
-from solver.instance import Overlap
+from solver.exact.ideal_domination import next_collector
+from solver.exact.ideal_kernel import DONE, PAUSED, TABLE_FULL, TOO_WIDE, WINDOW_EXCEEDED, IdealGraph, explore
+from solver.exact.ideal_table import Table
+from solver.stage_costs import stage_costs
 
 Assignment = list[tuple[int, int]]
 
@@ -57,7 +48,6 @@ MAX_SPAN = 1024
 MAX_COUNT_STATES = 64
 STEPS_PER_CALL = 20_000_000
 WATCH_INTERVAL_S = 0.05
-COLLECTOR_REACH = 8
 
 FINE = 1e-4
 FINEST = 2e-7
@@ -105,33 +95,17 @@ class IdealProgram:
     def __init__(self, compiled: CompiledInstance, order: Ints, max_ideals: int) -> None:
         self.compiled = compiled
         self._max_ideals = max_ideals
-        size = compiled.num_items
         self._order = order
-        position = np.empty(size, dtype=np.int64)
-        position[order] = np.arange(size)
-        edges = {(int(position[a]), int(position[b])) for a, b in compiled.item_edges}
-        edges |= _order_of_siblings(compiled, position)
-        self._successors = _compress(size, sorted(edges))
-        self._predecessors = _compress(size, sorted((b, a) for a, b in edges))
-        last_predecessor = np.full(size, -1, dtype=np.int64)
-        for a, b in edges:
-            last_predecessor[b] = max(last_predecessor[b], a)
-        self.span = int((np.arange(size) - last_predecessor).max(initial=1))
         main = max(range(len(compiled.classes)), key=lambda k: compiled.classes[k].count)
         self._classes = [main, *(k for k in range(len(compiled.classes)) if k != main)]
         self._counts = np.array([compiled.classes[k].count for k in self._classes], dtype=np.int64)
-        compute = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
-        self._compute: Floats = np.ascontiguousarray(compute[order][:, self._classes])
-        self._memory = np.array([compiled.memory_bytes[item] for item in order], dtype=np.int64)
-        limits = [compiled.classes[k].memory_bytes for k in self._classes]
-        self._limits = np.array([NO_LIMIT if limit is None else limit for limit in limits], dtype=np.int64)
-        self._tensors = _Tensors(compiled, position, self._classes)
-        self._collectors = _next_collector(compiled, position)
+        self._costs = stage_costs(compiled, order, self._classes)
+        self._graph = _ideal_graph(compiled, order)
 
     @property
     def fits(self) -> bool:
         """Whether the order keeps ready items near enough for the window."""
-        return self.span <= MAX_SPAN
+        return self._graph.span <= MAX_SPAN
 
     def try_period(
         self, period_ms: float, expired: Callable[[], bool], max_steps: float = math.inf, stop: Ints | None = None
@@ -145,29 +119,22 @@ class IdealProgram:
             return Trial(Verdict.GAVE_UP)
         steps_left = max_steps
         stop = np.zeros(1, dtype=np.int64) if stop is None else stop
-        table = _Table(1 << 14, int(np.prod(self._counts[1:] + 1)), self.compiled.num_items)
-        max_ideals = self._max_ideals // int(np.prod(self._counts[1:] + 1))
+        num_states = int(np.prod(self._counts[1:] + 1))
+        table = Table(1 << 14, num_states, self.compiled.num_items)
+        max_ideals = self._max_ideals // num_states
         main, share = self._remaining(period_ms)
         while True:
-            arguments: tuple[Any, ...] = (
+            code = explore(
                 period_ms,
-                self._compute,
-                self._memory,
-                self._limits,
+                self._costs,
                 self._counts,
                 main,
                 share,
-                *self._successors,
-                *self._predecessors,
-                self.span,
-                *self._tensors.arrays,
-                self._collectors,
-                {Overlap.NONE: 0, Overlap.FULL: 1, Overlap.DUPLEX: 2}[self.compiled.overlap],
-                *table.arrays,
+                self._graph,
+                table.arrays,
                 int(min(STEPS_PER_CALL, steps_left)),
                 stop,
             )
-            code = explore(*arguments)
             if code == DONE:
                 break
             if code == PAUSED:
@@ -186,12 +153,13 @@ class IdealProgram:
     def _remaining(self, period_ms: float) -> tuple[Floats, Floats]:
         """Per position the main class's compute; per class how much of that one device can take within the period."""
         # What takes longer than the period there cannot be there, and would only drown the others in rounding errors.
-        main = np.where(self._compute[:, 0] <= period_ms * (1 + 1e-9), self._compute[:, 0], 0.0)
+        compute = self._costs.compute
+        main = np.where(compute[:, 0] <= period_ms * (1 + 1e-9), compute[:, 0], 0.0)
         share = np.full(len(self._counts), period_ms)
         for k in range(1, len(self._counts)):
-            usable = np.isfinite(self._compute[:, k]) & (main > 0) & (self._compute[:, k] <= period_ms)
+            usable = np.isfinite(compute[:, k]) & (main > 0) & (compute[:, k] <= period_ms)
             with np.errstate(divide="ignore"):
-                ratio = float((main[usable] / self._compute[usable, k]).max(initial=0.0))
+                ratio = float((main[usable] / compute[usable, k]).max(initial=0.0))
             # What it can take within the period, and never more than all there is for it.
             share[k] = min(ratio * period_ms, float(main[usable].sum())) if usable.any() else 0.0
         return main, share
@@ -282,34 +250,29 @@ def span_of(compiled: CompiledInstance, order: Ints) -> int:
     return int((np.arange(compiled.num_items) - last).max())
 
 
-class _Tensors:
-    """Transfers in flat arrays, by position."""
-
-    def __init__(self, compiled: CompiledInstance, position: Ints, classes: list[int]) -> None:
-        count = len(compiled.tensors)
-        producer = np.array([position[t.producer] for t in compiled.tensors], dtype=np.int64)
-        num_consumers = np.array([len(t.consumers) for t in compiled.tensors], dtype=np.int64)
-        times = np.array(
-            [[0.0 if compiled.classes[k].is_host else t.time_ms[k] for k in classes] for t in compiled.tensors]
-        ).reshape(count, len(classes))
+def _ideal_graph(compiled: CompiledInstance, order: Ints) -> IdealGraph:
+    size = compiled.num_items
+    position = np.empty(size, dtype=np.int64)
+    position[order] = np.arange(size)
+    edges = {(int(position[a]), int(position[b])) for a, b in compiled.item_edges}
+    edges |= _order_of_siblings(compiled, position)
+    last_predecessor = np.full(size, -1, dtype=np.int64)
+    for a, b in edges:
+        last_predecessor[b] = max(last_predecessor[b], a)
+    ends = [(t, int(position[c])) for t, x in enumerate(compiled.tensors) for c in x.consumers]
+    first_consumer, consumers = _compress(len(compiled.tensors), ends)
+    return IdealGraph(
+        *_compress(size, sorted(edges)),
+        *_compress(size, sorted((b, a) for a, b in edges)),
+        span=int((np.arange(size) - last_predecessor).max(initial=1)),
         # A producer that comes before all consumers can never join a stage after them: what entered stays entered.
-        forward = np.array(
+        forward=np.array(
             [all(position[t.producer] < position[c] for c in t.consumers) for t in compiled.tensors], dtype=np.bool_
-        )
-        pairs = [(int(position[i]), t) for t, x in enumerate(compiled.tensors) for i in (x.producer, *x.consumers)]
-        first, touching = _compress(compiled.num_items, sorted(pairs))
-        ends = [(t, int(position[c])) for t, x in enumerate(compiled.tensors) for c in x.consumers]
-        first_consumer, consumers = _compress(count, ends)
-        self.arrays: tuple[Any, ...] = (
-            producer,
-            num_consumers,
-            times,
-            forward,
-            first,
-            touching,
-            first_consumer,
-            consumers,
-        )
+        ),
+        first_consumer=first_consumer,
+        consumers=consumers,
+        collectors=next_collector(compiled, position),
+    )
 
 
 def _compress(size: int, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
@@ -318,25 +281,6 @@ def _compress(size: int, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
     for a, _ in pairs:
         first[a + 1] += 1
     return np.cumsum(first), np.array([b for _, b in pairs], dtype=np.int64)
-
-
-def _next_collector(compiled: CompiledInstance, position: Ints) -> Ints:
-    """Per position, the first one from there on where cutting the order is cheaper than anywhere near.
-
-    Prefixes that end there are good places to go on from, so other ideals are compared with them.
-    """
-    size = compiled.num_items
-    change = np.zeros(size + 1)
-    for tensor in compiled.tensors:
-        ends = [int(position[item]) for item in (tensor.producer, *tensor.consumers)]
-        change[min(ends)] += max(tensor.time_ms)
-        change[max(ends)] -= max(tensor.time_ms)
-    live = np.cumsum(change)[:size]
-    following = np.full(size + 2, size, dtype=np.int64)
-    for place in range(size - 1, -1, -1):
-        near = live[max(0, place - COLLECTOR_REACH) : place + COLLECTOR_REACH + 1]
-        following[place] = place if live[place] <= near.min() + 1e-12 * near.max() else following[place + 1]
-    return following
 
 
 def _order_of_siblings(compiled: CompiledInstance, position: Ints) -> set[tuple[int, int]]:
@@ -369,77 +313,3 @@ def _order_of_siblings(compiled: CompiledInstance, position: Ints) -> set[tuple[
         alike[signature].append(int(position[item]))
     chains = (sorted(positions) for positions in alike.values())
     return {pair for chain in chains for pair in pairwise(chain)}
-
-
-class _Table:
-    """All ideals found so far: a hash table of exact keys, a queue by size, and the best way to each."""
-
-    def __init__(self, capacity: int, num_states: int, num_items: int) -> None:
-        self._num_states = num_states
-        self._num_items = num_items
-        self.slots = np.full(capacity * 2, -1, dtype=np.int32)
-        self.low = np.zeros(capacity, dtype=np.int32)
-        self.mask = np.zeros((capacity, 2), dtype=np.uint64)
-        self.done = np.zeros(capacity)
-        self.following = np.full(capacity, -1, dtype=np.int32)
-        self.fewest = np.full((capacity, num_states), -1, dtype=np.int16)
-        self.parent = np.full((capacity, num_states), -1, dtype=np.int32)
-        self.parent_state = np.zeros((capacity, num_states), dtype=np.int8)
-        self.by_class = np.zeros((capacity, num_states), dtype=np.int8)
-        self.queue = np.full(num_items + 1, -1, dtype=np.int32)
-        # [ideals stored, size being processed, ideal to go on with]
-        self.cursor = np.array([1, 0, -1], dtype=np.int64)
-        self.fewest[0, 0] = 0
-        self.queue[0] = 0
-        insert(self.slots, self.low, self.mask, 0)
-
-    @property
-    def arrays(self) -> tuple[Any, ...]:
-        return (
-            self.slots,
-            self.low,
-            self.mask,
-            self.done,
-            self.following,
-            self.fewest,
-            self.parent,
-            self.parent_state,
-            self.by_class,
-            self.queue,
-            self.cursor,
-        )
-
-    @property
-    def num_ideals(self) -> int:
-        return int(self.cursor[0])
-
-    def grow(self) -> None:
-        """Twice the room."""
-        for name in ("low", "mask", "done", "following", "fewest", "parent", "parent_state", "by_class"):
-            old = getattr(self, name)
-            fill = -1 if name in {"following", "fewest", "parent"} else 0
-            setattr(self, name, np.concatenate([old, np.full_like(old, fill)]))
-        self.slots = np.full(len(self.slots) * 2, -1, dtype=np.int32)
-        for index in range(self.num_ideals):
-            insert(self.slots, self.low, self.mask, index)
-
-    def chain_to_all(self) -> list[tuple[npt.NDArray[np.bool_], int]] | None:
-        """The ideals on the way to the one of all items, each with the class of its last stage."""
-        last = int(self.queue[self._num_items])
-        if last < 0:
-            return None
-        state = next(s for s in range(self._num_states) if self.fewest[last, s] >= 0)
-        chain = []
-        index = last
-        while index != 0:
-            mask = np.zeros(self._num_items, dtype=bool)
-            low = int(self.low[index])
-            mask[:low] = True
-            bits = int(self.mask[index, 0]) | int(self.mask[index, 1]) << 64
-            for offset in range(WINDOW):
-                if bits >> offset & 1:
-                    mask[low + 1 + offset] = True
-            chain.append((mask, int(self.by_class[index, state])))
-            index, state = int(self.parent[index, state]), int(self.parent_state[index, state])
-        chain.reverse()
-        return chain

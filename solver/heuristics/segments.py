@@ -17,21 +17,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from solver.compiled import CompiledInstance, Floats, Ints
+from solver.compiled import CompiledInstance, Ints
 from solver.heuristics.orders import topological_orders
-from solver.instance import Overlap
 from solver.kernels import kernel
+from solver.stage_costs import NO_LIMIT, StageCosts, crossings, load, stage_costs
 
 MAX_STATES = 4096
 """Largest number of used-device counts the program keeps per prefix; beyond it small classes are left aside."""
 MAX_STEPS = 2e9
 """Rough limit on the work for one order."""
 GREEDY_ROUNDS = 60
-NO_LIMIT = 2**62
-"""Bytes; what is held is counted up to here."""
 
 Assignment = list[tuple[int, int]]
-_OVERLAPS = {Overlap.NONE: 0, Overlap.FULL: 1, Overlap.DUPLEX: 2}
 
 
 def place_segments(
@@ -101,28 +98,16 @@ def place_greedily(compiled: CompiledInstance, order: Ints, bound_ms: float) -> 
 
 
 class _Table:
-    """The instance as flat arrays for the compiled loop."""
+    """The instance as flat arrays for the compiled loops."""
 
     def __init__(self, compiled: CompiledInstance) -> None:
         self.compiled = compiled
-        num_items, num_classes = compiled.num_items, len(compiled.classes)
-        self.compute: Floats = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
-        self.memory: Ints = np.array(compiled.memory_bytes, dtype=np.int64)
-        self.limits: Ints = np.array(
-            [NO_LIMIT if c.memory_bytes is None else c.memory_bytes for c in compiled.classes], dtype=np.int64
-        )
-        self.times: Floats = np.array(
-            [[0.0 if c.is_host else t.time_ms[k] for k, c in enumerate(compiled.classes)] for t in compiled.tensors]
-        ).reshape(len(compiled.tensors), num_classes)
-        self.producer: Ints = np.array([t.producer for t in compiled.tensors], dtype=np.int64)
-        self.num_consumers: Ints = np.array([len(t.consumers) for t in compiled.tensors], dtype=np.int64)
-        self.first: Ints = np.zeros(num_items + 1, dtype=np.int64)
-        self.first[1:] = np.cumsum([len(touching) for touching in compiled.tensors_of])
-        self.touching: Ints = np.array([t for touching in compiled.tensors_of for t in touching], dtype=np.int64)
+        self.costs = stage_costs(compiled, np.arange(compiled.num_items), range(len(compiled.classes)))
         self.counts = self._choose_counts([c.count for c in compiled.classes])
         self.num_states = math.prod(n + 1 for n in self.counts)
-        finite = np.where(np.isfinite(self.compute), self.compute, 0.0)
-        self.worst = float(finite.max(axis=1, initial=0.0).sum() + 2 * self.times.max(axis=1, initial=0.0).sum()) + 1.0
+        compute, times = self.costs.compute, self.costs.times
+        finite = np.where(np.isfinite(compute), compute, 0.0)
+        self.worst = float(finite.max(axis=1, initial=0.0).sum() + 2 * times.max(axis=1, initial=0.0).sum()) + 1.0
 
     @staticmethod
     def _choose_counts(counts: list[int]) -> list[int]:
@@ -141,20 +126,7 @@ class _Table:
 
     def fill(self, order: Ints, sequence: Ints, limit: float) -> Ints | None:
         """Where each device of ``sequence`` starts (and a last end), or ``None`` if items are left over."""
-        starts: Ints = _fill(
-            order,
-            sequence,
-            self.compute,
-            self.memory,
-            self.limits,
-            self.times,
-            self.producer,
-            self.num_consumers,
-            self.first,
-            self.touching,
-            _OVERLAPS[self.compiled.overlap],
-            limit * (1 + 1e-12),
-        )
+        starts: Ints = _fill(order, sequence, self.costs, limit * (1 + 1e-12))
         return starts if starts[-1] == len(order) else None
 
     def cut(self, order: Ints, limit: float) -> tuple[float, Assignment | None]:
@@ -162,18 +134,10 @@ class _Table:
         strides = np.cumprod([1, *(n + 1 for n in self.counts[:-1])]).astype(np.int64)
         value, starts, classes = _cut(
             order,
-            self.compute,
-            self.memory,
-            self.limits,
-            self.times,
-            self.producer,
-            self.num_consumers,
-            self.first,
-            self.touching,
+            self.costs,
             np.array(self.counts, dtype=np.int64),
             strides,
             self.num_states,
-            _OVERLAPS[self.compiled.overlap],
             limit * (1 + 1e-12),
         )
         if not math.isfinite(value):
@@ -192,20 +156,13 @@ class _Table:
 @kernel
 def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     order: Ints,
-    compute: Floats,
-    memory: Ints,
-    limits: Ints,
-    times: Floats,
-    producer: Ints,
-    num_consumers: Ints,
-    first: Ints,
-    touching: Ints,
+    costs: StageCosts,
     counts: Ints,
     strides: Ints,
     num_states: int,
-    overlap: int,
     limit: float,
 ) -> tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    compute, memory, limits, overlap, producer, num_consumers, times, first, touching = costs
     size, num_classes = len(order), len(counts)
     best = np.full((size + 1, num_states), np.inf)
     came_from = np.full((size + 1, num_states), -1, dtype=np.int32)
@@ -231,22 +188,19 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
             held = min(held + memory[item], NO_LIMIT)
             for index in range(first[item], first[item + 1]):
                 tensor = touching[index]
-                enters_before = (not home[tensor]) and inside[tensor] > 0
-                leaves_before = home[tensor] and inside[tensor] < num_consumers[tensor]
+                enters, leaves = crossings(
+                    producer[tensor] == item, home[tensor], inside[tensor], num_consumers[tensor]
+                )
                 if producer[tensor] == item:
                     home[tensor] = True
                 else:
                     inside[tensor] += 1
-                enters = (not home[tensor]) and inside[tensor] > 0
-                leaves = home[tensor] and inside[tensor] < num_consumers[tensor]
-                if enters != enters_before:
-                    sign = 1.0 if enters else -1.0
+                if enters:
                     for k in range(num_classes):
-                        incoming[k] += sign * times[tensor, k]
-                if leaves != leaves_before:
-                    sign = 1.0 if leaves else -1.0
+                        incoming[k] += enters * times[tensor, k]
+                if leaves:
                     for k in range(num_classes):
-                        outgoing[k] += sign * times[tensor, k]
+                        outgoing[k] += leaves * times[tensor, k]
             end += 1
             possible = False
             for k in range(num_classes):
@@ -254,19 +208,14 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
                 if counts[k] == 0 or spent[k] > limit or held > limits[k]:
                     continue
                 possible = True
-                if overlap == 0:
-                    load = spent[k] + incoming[k] + outgoing[k]
-                elif overlap == 1:
-                    load = max(spent[k], incoming[k] + outgoing[k])
-                else:
-                    load = max(spent[k], incoming[k], outgoing[k])
-                if load > limit:
+                cost = load(overlap, spent[k], incoming[k], outgoing[k])
+                if cost > limit:
                     continue
                 for state in range(num_states):
                     value = best[start, state]
                     if value == np.inf or (state // strides[k]) % (counts[k] + 1) == counts[k]:
                         continue
-                    value = max(value, load)
+                    value = max(value, cost)
                     if value < best[end, state + strides[k]]:
                         best[end, state + strides[k]] = value
                         came_from[end, state + strides[k]] = start
@@ -297,20 +246,13 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
 
 
 @kernel
-def _fill(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
+def _fill(
     order: Ints,
     sequence: Ints,
-    compute: Floats,
-    memory: Ints,
-    limits: Ints,
-    times: Floats,
-    producer: Ints,
-    num_consumers: Ints,
-    first: Ints,
-    touching: Ints,
-    overlap: int,
+    costs: StageCosts,
     limit: float,
 ) -> npt.NDArray[np.int64]:
+    compute, memory, limits, overlap, producer, num_consumers, times, first, touching = costs
     size = len(order)
     starts = np.zeros(len(sequence) + 1, dtype=np.int64)
     inside = np.zeros(len(producer), dtype=np.int64)
@@ -329,27 +271,17 @@ def _fill(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
                 break
             for index in range(first[item], first[item + 1]):
                 tensor = touching[index]
-                time = times[tensor, k]
-                if (not home[tensor]) and inside[tensor] > 0:
-                    incoming -= time
-                if home[tensor] and inside[tensor] < num_consumers[tensor]:
-                    outgoing -= time
+                enters, leaves = crossings(
+                    producer[tensor] == item, home[tensor], inside[tensor], num_consumers[tensor]
+                )
                 if producer[tensor] == item:
                     home[tensor] = True
                 else:
                     inside[tensor] += 1
-                if (not home[tensor]) and inside[tensor] > 0:
-                    incoming += time
-                if home[tensor] and inside[tensor] < num_consumers[tensor]:
-                    outgoing += time
+                incoming += enters * times[tensor, k]
+                outgoing += leaves * times[tensor, k]
             end += 1
-            if overlap == 0:
-                load = spent + incoming + outgoing
-            elif overlap == 1:
-                load = max(spent, incoming + outgoing)
-            else:
-                load = max(spent, incoming, outgoing)
-            if load <= limit:
+            if load(overlap, spent, incoming, outgoing) <= limit:
                 longest = end
         for position in range(start, end):
             item = order[position]

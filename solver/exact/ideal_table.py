@@ -1,0 +1,160 @@
+"""All ideals found so far: exact keys in a hash table, a queue by size, and the best way to each.
+
+An ideal is kept as its key: the first position of the order that it lacks, and two words of bits for the positions
+behind that one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from solver.compiled import Floats, Ints
+from solver.kernels import kernel
+
+Array = npt.NDArray[Any]
+
+WINDOW = 128
+"""Positions behind the first missing one that a key can tell apart."""
+
+
+class TableArrays(NamedTuple):
+    """N ideals, S states (how many devices of each lesser class are used), I items.
+
+    Attributes:
+        slots: the hash table: index of an ideal, or −1.
+        low: [N] first missing position.
+        mask: [N, 2] bits of the positions behind it.
+        done: [N] compute of the items, on the main class.
+        following: [N] the next ideal of the same size, or −1.
+        fewest: [N, S] devices of the main class that reach the ideal, or −1.
+        parent: [N, S] the ideal before the last stage.
+        parent_state: [N, S] and its state.
+        by_class: [N, S] the class of the last stage.
+        queue: [I + 1] the first ideal of each size, or −1.
+        cursor: ideals stored, size being processed, ideal to go on with.
+    """
+
+    slots: npt.NDArray[np.int32]
+    low: npt.NDArray[np.int32]
+    mask: npt.NDArray[np.uint64]
+    done: Floats
+    following: npt.NDArray[np.int32]
+    fewest: npt.NDArray[np.int16]
+    parent: npt.NDArray[np.int32]
+    parent_state: npt.NDArray[np.int8]
+    by_class: npt.NDArray[np.int8]
+    queue: npt.NDArray[np.int32]
+    cursor: Ints
+
+
+class Table:
+    """The arrays, and room for more."""
+
+    def __init__(self, capacity: int, num_states: int, num_items: int) -> None:
+        self.arrays = TableArrays(
+            slots=np.full(capacity * 2, -1, dtype=np.int32),
+            low=np.zeros(capacity, dtype=np.int32),
+            mask=np.zeros((capacity, 2), dtype=np.uint64),
+            done=np.zeros(capacity),
+            following=np.full(capacity, -1, dtype=np.int32),
+            fewest=np.full((capacity, num_states), -1, dtype=np.int16),
+            parent=np.full((capacity, num_states), -1, dtype=np.int32),
+            parent_state=np.zeros((capacity, num_states), dtype=np.int8),
+            by_class=np.zeros((capacity, num_states), dtype=np.int8),
+            queue=np.full(num_items + 1, -1, dtype=np.int32),
+            cursor=np.array([1, 0, -1], dtype=np.int64),
+        )
+        self.arrays.fewest[0, 0] = 0
+        self.arrays.queue[0] = 0
+        _insert_all(self.arrays.slots, self.arrays.low, self.arrays.mask, 1)
+
+    @property
+    def num_ideals(self) -> int:
+        """How many ideals are stored."""
+        return int(self.arrays.cursor[0])
+
+    def grow(self) -> None:
+        """Twice the room."""
+        arrays = self.arrays
+
+        def double(old: Array, fill: int) -> Array:
+            return np.concatenate([old, np.full_like(old, fill)])
+
+        slots = np.full(len(arrays.slots) * 2, -1, dtype=np.int32)
+        self.arrays = arrays._replace(
+            slots=slots,
+            low=double(arrays.low, 0),
+            mask=double(arrays.mask, 0),
+            done=double(arrays.done, 0),
+            following=double(arrays.following, -1),
+            fewest=double(arrays.fewest, -1),
+            parent=double(arrays.parent, -1),
+            parent_state=double(arrays.parent_state, 0),
+            by_class=double(arrays.by_class, 0),
+        )
+        _insert_all(slots, self.arrays.low, self.arrays.mask, self.num_ideals)
+
+    def chain_to_all(self) -> list[tuple[npt.NDArray[np.bool_], int]] | None:
+        """The ideals on the way to the one of all items, each with the class of its last stage."""
+        arrays = self.arrays
+        num_items = len(arrays.queue) - 1
+        last = int(arrays.queue[num_items])
+        if last < 0:
+            return None
+        state = next(s for s in range(arrays.fewest.shape[1]) if arrays.fewest[last, s] >= 0)
+        chain = []
+        index = last
+        while index != 0:
+            mask = np.zeros(num_items, dtype=bool)
+            low = int(arrays.low[index])
+            mask[:low] = True
+            bits = int(arrays.mask[index, 0]) | int(arrays.mask[index, 1]) << 64
+            for offset in range(WINDOW):
+                if bits >> offset & 1:
+                    mask[low + 1 + offset] = True
+            chain.append((mask, int(arrays.by_class[index, state])))
+            index, state = int(arrays.parent[index, state]), int(arrays.parent_state[index, state])
+        chain.reverse()
+        return chain
+
+
+@kernel
+def _hash(low: int, first: np.uint64, second: np.uint64) -> np.uint64:
+    value = np.uint64(low) * np.uint64(0x9E3779B97F4A7C15)
+    value ^= first * np.uint64(0xBF58476D1CE4E5B9)
+    value ^= value >> np.uint64(29)
+    value ^= second * np.uint64(0x94D049BB133111EB)
+    value ^= value >> np.uint64(32)
+    value *= np.uint64(0xD6E8FEB86659FD93)
+    return value ^ (value >> np.uint64(31))
+
+
+@kernel
+def find(
+    slots: npt.NDArray[np.int32],
+    low: npt.NDArray[np.int32],
+    mask: npt.NDArray[np.uint64],
+    key_low: int,
+    first: np.uint64,
+    second: np.uint64,
+) -> int:
+    """The slot of a key: the ideal's own, or the empty one where it belongs."""
+    last = len(slots) - 1
+    slot = int(np.int64(_hash(key_low, first, second) & np.uint64(last)))
+    while True:
+        index = slots[slot]
+        if index < 0 or (low[index] == key_low and mask[index, 0] == first and mask[index, 1] == second):
+            return slot
+        slot = (slot + 1) & last
+
+
+@kernel
+def _insert_all(
+    slots: npt.NDArray[np.int32], low: npt.NDArray[np.int32], mask: npt.NDArray[np.uint64], num_ideals: int
+) -> None:
+    """Put all stored ideals into an empty hash table."""
+    for index in range(num_ideals):
+        slots[find(slots, low, mask, low[index], mask[index, 0], mask[index, 1])] = index

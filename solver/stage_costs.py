@@ -1,0 +1,97 @@
+"""What a stage costs while items join it one by one: flat arrays and the steps that all compiled loops share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from solver.compiled import CompiledInstance, Floats, Ints
+from solver.instance import Overlap
+from solver.kernels import kernel
+
+NO_LIMIT = 2**62
+"""Bytes; what is held is counted up to here."""
+
+ADDED, BESIDE_TRANSFERS, BESIDE_EACH_OTHER = 0, 1, 2
+"""How compute and transfers make a load: all added, or compute beside transfers, or all three beside each other."""
+
+_OVERLAPS = {Overlap.NONE: ADDED, Overlap.FULL: BESIDE_TRANSFERS, Overlap.DUPLEX: BESIDE_EACH_OTHER}
+
+
+class StageCosts(NamedTuple):
+    """Items by position, classes in a chosen order, tensors as in the instance.
+
+    Attributes:
+        compute: [I, K] ms over both passes; infinite where an item may not sit.
+        memory: [I] bytes.
+        limits: [K] bytes, ``NO_LIMIT`` at most.
+        overlap: one of the three codes above.
+        producer: [T] position of the item that makes a tensor.
+        num_consumers: [T].
+        times: [T, K] ms of one transfer, in or out; nothing on hosts.
+        first: [I + 1] where each item's entries in ``touching`` begin.
+        touching: the tensors that an item makes or needs.
+    """
+
+    compute: Floats
+    memory: Ints
+    limits: Ints
+    overlap: int
+    producer: Ints
+    num_consumers: Ints
+    times: Floats
+    first: Ints
+    touching: Ints
+
+
+def stage_costs(compiled: CompiledInstance, order: Ints, classes: Sequence[int]) -> StageCosts:
+    """Flat arrays with item ``order[p]`` at position p and class ``classes[k]`` in column k."""
+    position = np.empty(compiled.num_items, dtype=np.int64)
+    position[order] = np.arange(compiled.num_items)
+    compute = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
+    limits = [compiled.classes[k].memory_bytes for k in classes]
+    touching = [compiled.tensors_of[item] for item in order]
+    return StageCosts(
+        compute=np.ascontiguousarray(compute[order][:, classes]),
+        memory=np.array([compiled.memory_bytes[item] for item in order], dtype=np.int64),
+        limits=np.array([NO_LIMIT if limit is None else limit for limit in limits], dtype=np.int64),
+        overlap=_OVERLAPS[compiled.overlap],
+        producer=np.array([position[t.producer] for t in compiled.tensors], dtype=np.int64),
+        num_consumers=np.array([len(t.consumers) for t in compiled.tensors], dtype=np.int64),
+        times=np.array(
+            [[0.0 if compiled.classes[k].is_host else t.time_ms[k] for k in classes] for t in compiled.tensors]
+        ).reshape(len(compiled.tensors), len(classes)),
+        first=np.concatenate([[0], np.cumsum([len(tensors) for tensors in touching])]).astype(np.int64),
+        touching=np.array([tensor for tensors in touching for tensor in tensors], dtype=np.int64),
+    )
+
+
+@kernel
+def crossings(makes: bool, made_inside: bool, num_inside: int, num_consumers: int) -> tuple[int, int]:  # noqa: FBT001
+    """How an item that makes or needs a tensor changes, by joining, how often it comes in and goes out: −1, 0 or 1.
+
+    Numbers only: handing arrays to a function costs as much as the rest of the loop.
+
+    Args:
+        makes: whether the item is the producer, rather than a consumer.
+        made_inside: whether the producer is in the stage already.
+        num_inside: consumers in the stage already.
+        num_consumers: of the tensor.
+    """
+    if makes:
+        return -1 if num_inside > 0 else 0, 1 if num_inside < num_consumers else 0
+    if made_inside:
+        return 0, -1 if num_inside + 1 == num_consumers else 0
+    return 1 if num_inside == 0 else 0, 0
+
+
+@kernel
+def load(overlap: int, spent: float, incoming: float, outgoing: float) -> float:
+    """A device's load from its compute and transfers."""
+    if overlap == ADDED:
+        return spent + incoming + outgoing
+    if overlap == BESIDE_TRANSFERS:
+        return max(spent, incoming + outgoing)
+    return max(spent, incoming, outgoing)
