@@ -37,13 +37,13 @@ format: install ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## quality and speed over the public workloads
-	$(BIN)/python -m benchmarks.run
+bench: install ## quality, speed and alternatives over PLACEWRIGHT_WORKLOADS, else examples/; ARGS=--help tells more
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 lock: install ## compile the requirements locks again: hashes, no addresses
 	$(BIN)/python -m pip install --quiet uv
-	$(LOCK) --extra service --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
+	$(LOCK) --extra service --extra bench --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
 	$(LOCK) --extra service --constraint requirements.lock --output-file requirements-service.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --output-file requirements-build.lock requirements-build.in
 
