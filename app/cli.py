@@ -57,6 +57,7 @@ _SOLVER_OPTIONS = {
     "relative_gap": ("--gap", float, "RATIO", "stop at this relative gap, e.g. 0.01 (default: 0, a full proof)"),
     "workers": ("--workers", int, "N", "threads to use (default: every core)"),
     "seed": ("--seed", int, "N", "seed of every random choice (default: 0)"),
+    "memory_limit_bytes": ("--memory-limit", int, "BYTES", "end when the process holds more (default: no limit)"),
 }
 
 

@@ -224,12 +224,16 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class SolverOptions:
-    """How long and how hard to try. ``workers=None`` uses every core; one worker and a fixed seed are deterministic."""
+    """How long and how hard to try. ``workers=None`` uses every core; one worker and a fixed seed are deterministic.
+
+    ``memory_limit_bytes`` is what the whole process may hold before the search ends with what it has.
+    """
 
     time_limit_s: float = 30.0
     relative_gap: float = 0.0
     workers: int | None = None
     seed: int = 0
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Search:
         self.found_by: str | None = None
         self.incumbents: list[Incumbent] = []
         self.infeasible_by: str | None = None
+        self.out_of_memory = False
         self.rejected: dict[str, int] = {}
         self.distrusted: set[str] = set()
         self.verify_s = 0.0
@@ -82,8 +83,8 @@ class Search:
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to do or no time to do it in."""
-        return self.closed or self.stop.is_set() or self.remaining_s <= 0
+        """Whether there is nothing left to do, or no time or memory to do it in."""
+        return self.closed or self.out_of_memory or self.stop.is_set() or self.remaining_s <= 0
 
     def offer(self, placement: Placement, method: str) -> bool:
         """Take ``placement`` if it is valid and better than what is known; say whether it was."""
@@ -114,6 +115,10 @@ class Search:
             self._find_contradictions()
             if self.best_bound > before:
                 self._record(method, None)
+
+    def exceed_memory(self) -> None:
+        """Note that the process holds more than it may."""
+        self.out_of_memory = True
 
     def seal(self) -> None:
         """Hear nothing more: a thread left behind must not change an answer that is being given."""
@@ -162,4 +167,6 @@ class Search:
         status = Status.UNKNOWN if self.placement is None else Status.FEASIBLE
         if gap is not None and gap <= self.options.relative_gap:
             return status, StopReason.GAP_LIMIT
-        return status, StopReason.CANCELLED if self.stop.is_set() else StopReason.TIME_LIMIT
+        if self.stop.is_set():
+            return status, StopReason.CANCELLED
+        return status, StopReason.MEMORY_LIMIT if self.out_of_memory else StopReason.TIME_LIMIT

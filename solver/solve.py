@@ -35,6 +35,7 @@ from solver.instance import (
     Partition,
     SolverOptions,
 )
+from solver.memory_watch import resident_bytes, watch_memory
 from solver.reductions import reduce_instance
 from solver.result import OPTIMALITY_TOLERANCE, InfeasibilityReason, Placement, Progress, Result, SolverReport
 from solver.search import Search
@@ -45,7 +46,8 @@ MAX_MODEL_BOOLEANS = 300_000
 FIRST_STEPS = 40_000_000
 """Steps (about a second) that the ideal program gets before others are called in; counted, so that it is repeatable."""
 MAX_IDEALS = 8_000_000
-"""Some 500 MB."""
+BYTES_PER_IDEAL = 72
+"""At worst, while the table grows; some 600 MB in all."""
 MAX_CUT_ITEMS = 20_000
 CUTS_SHARE = 0.1
 BOTTLENECK_SHARE = 0.15
@@ -114,23 +116,24 @@ def solve(
         raise InvalidInstance(issues)
     check_supported(instance)
     clock.lap("validate")
-    run = _Run(instance, search)
-    reasons = find_reasons(run.compiled, run.reduced)
-    clock.lap("reduce")
-    if reasons:
-        search.infeasible_by = "reasons"
-    else:
-        search.claim_bound(bound_period(run.reduced), "bounds")
-        if bound is not None:
-            search.claim_bound(bound, "earlier search")
-        if hint is not None:
-            search.offer(hint, "hint")
-        run.find_segments()
-        clock.lap("heuristics")
-        run.prove()
-        clock.lap("solve")
-        search.seal()
-        run.number_devices()
+    with watch_memory(options.memory_limit_bytes, search.exceed_memory):
+        run = _Run(instance, search)
+        reasons = find_reasons(run.compiled, run.reduced)
+        clock.lap("reduce")
+        if reasons:
+            search.infeasible_by = "reasons"
+        else:
+            search.claim_bound(bound_period(run.reduced), "bounds")
+            if bound is not None:
+                search.claim_bound(bound, "earlier search")
+            if hint is not None:
+                search.offer(hint, "hint")
+            run.find_segments()
+            clock.lap("heuristics")
+            run.prove()
+            clock.lap("solve")
+            search.seal()
+            run.number_devices()
     return _answer(run, clock, reasons)
 
 
@@ -289,8 +292,14 @@ class _Run:
             return None
         orders = topological_orders(self.acyclic, self.search.options.seed)
         few = itertools.islice(orders, 4 if self.acyclic.num_items <= 10_000 else 1)
-        program = IdealProgram(self.acyclic, min(few, key=lambda order: span_of(self.acyclic, order)), MAX_IDEALS)
+        program = IdealProgram(
+            self.acyclic, min(few, key=lambda order: span_of(self.acyclic, order)), self._max_ideals()
+        )
         return program if program.fits else None
+
+    def _max_ideals(self) -> int:
+        limit = self.search.options.memory_limit_bytes
+        return MAX_IDEALS if limit is None else min(MAX_IDEALS, max(0, limit - resident_bytes()) // BYTES_PER_IDEAL)
 
     def _run_ideals(
         self,

@@ -67,6 +67,9 @@ def validate_options(options: SolverOptions) -> tuple[Issue, ...]:
     ]
     if options.workers is not None:
         issues += _check_number(options.workers, (*path, "workers"), high=1024, whole=True, positive=True)
+    if options.memory_limit_bytes is not None:
+        limit = (*path, "memory_limit_bytes")
+        issues += _check_number(options.memory_limit_bytes, limit, high=MAX_BYTES, whole=True, positive=True)
     return tuple(issues)
 
 

@@ -325,7 +325,9 @@ def _build(document: RequestDocument) -> Request:
             max_moved_bytes=_whole(limits.max_moved_bytes),
         ),
     )
-    return Request(instance, SolverOptions(**document.solver.model_dump()))
+    options = document.solver.model_dump()
+    options["memory_limit_bytes"] = _whole(document.solver.memory_limit_bytes)
+    return Request(instance, SolverOptions(**options))
 
 
 def request_document(request: Request) -> dict[str, Any]:

@@ -162,6 +162,9 @@ class SolverRecord(_Record):
     relative_gap: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
     workers: Annotated[int, _whole(1, 1024)] | None = Field(None, description="null: every core")
     seed: Annotated[int, _whole(0, 2**31 - 1)] = 0
+    memory_limit_bytes: Annotated[Bytes, Field(gt=0)] | None = Field(
+        None, description="What the solving process may hold before it ends with the best so far; null: no limit"
+    )
 
 
 class RequestDocument(_Record):

@@ -122,6 +122,8 @@ FIELDS = [
     ("/solver/workers", 1025, "out_of_range"),
     ("/solver/seed", -1, "out_of_range"),
     ("/solver/seed", 2**31, "out_of_range"),
+    ("/solver/memory_limit_bytes", 0, "out_of_range"),
+    ("/solver/memory_limit_bytes", 1.5, "not_whole"),
     ("/solver/threads", 2, "unknown_field"),
 ]
 

@@ -145,6 +145,8 @@ def test_sizes_stop_where_json_readers_stop_being_exact():
         (SolverOptions(seed=-1), "out_of_range", "/solver/seed"),
         (SolverOptions(seed=2**31), "out_of_range", "/solver/seed"),
         (SolverOptions(seed=0.5), "not_whole", "/solver/seed"),
+        (SolverOptions(memory_limit_bytes=0), "out_of_range", "/solver/memory_limit_bytes"),
+        (SolverOptions(memory_limit_bytes=True), "wrong_type", "/solver/memory_limit_bytes"),
     ],
 )
 def test_options(options, code, pointer):
