@@ -58,7 +58,7 @@ def measure_command(command: list[str], limit_s: float, scratch: Path) -> Measur
             raise
     lines = complaints.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     figures = json.loads(report.read_text(encoding="utf-8"))
-    return Measurement(**figures, complaint=lines[-1] if lines else "")
+    return Measurement(**figures, complaint=lines[-1].strip() if lines else "")
 
 
 def carry_out(run: Run, settings: Settings) -> Record:

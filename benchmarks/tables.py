@@ -36,7 +36,8 @@ def report(campaign: Campaign, plots: Mapping[str, str]) -> str:
         else:
             limits = ", ".join(f"{limit:g}" for limit in sorted({record.time_limit_s for record in records}))
             parts += [f"## {suite.capitalize()}, at most {limits} s", summary(records), search_table(records)]
-            parts += [methods_table(records)]
+            if any(record.found_by or record.proved_by for record in records):
+                parts += [methods_table(records)]
         parts += _picture(plots, suite)
     parts += ["## Contradictions", contradictions(campaign.records)]
     return "\n\n".join(parts) + "\n"

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from benchmarks import run as command
+from benchmarks.alternative import NOT_COMPARED, answer
 from benchmarks.measured import judge, measure_command
 from benchmarks.plan import PROGRAMS, longest_s, plan_runs
 from benchmarks.records import PLACEWRIGHT, Campaign, Record
 from benchmarks.splits import SPLITS
 from benchmarks.workloads import Workload, find_workloads, synthetic_workload
 from solver import formats
+from solver.instance import Link
 from tests.small import edges, make, ops
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +73,20 @@ def test_an_alternative_is_worth_what_the_verifier_says(workload):
     document["placement"] = {"a": "gpu:0"}
     record = judge(blank("integer program, HiGHS"), workload.instance, document)
     assert (record.objective_value, record.failure) == (None, "breaks assign_once")
+
+
+@pytest.mark.parametrize("method", [*SPLITS, *PROGRAMS])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "latency"},
+        {"wires": {"model": "links", "default": Link(1e9)}},
+        {"constraints": {"max_devices": 1}},
+    ],
+)
+def test_alternatives_answer_no_question_they_are_not_written_for(method, changes):
+    instance = make(ops(a=1, b=2), edges(ab=0.5), partition="free", **changes)
+    assert answer(instance, method, 5.0)["failure"] == NOT_COMPARED
 
 
 def test_our_own_answer_is_not_believed_either(workload):
