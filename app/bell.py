@@ -31,6 +31,11 @@ class Bell:
                 if not self._listeners[key]:
                     del self._listeners[key]
 
+    def keys(self) -> list[str]:
+        """What is listened to."""
+        with self._lock:
+            return list(self._listeners)
+
     def ring(self, key: str) -> None:
         """Wake whoever listens to ``key``."""
         with self._lock:

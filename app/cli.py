@@ -129,9 +129,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(convert)
 
     serve = add_command("serve", _serve, "run the HTTP service")
-    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", default=8000, type=_port, help="the port to listen on (default: 8000)")
+    _add_address(serve, port=8000)
+    dispatch = add_command("dispatch", _dispatch, "run the jobs of a PostgreSQL database that other servers take in")
+    _add_address(dispatch, port=8001)
+    add_command("migrate", _migrate, "bring the database of the service to the newest schema")
     return parser
+
+
+def _add_address(command: argparse.ArgumentParser, port: int) -> None:
+    command.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    command.add_argument("--port", default=port, type=_port, help=f"the port to listen on (default: {port})")
 
 
 def _add_question(command: argparse.ArgumentParser) -> None:
@@ -239,10 +246,43 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    return _run_service(arguments, has_placements=True)
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    return _run_service(arguments, has_placements=False)
+
+
+def _run_service(arguments: argparse.Namespace, *, has_placements: bool) -> int:
+    _check_service()
+
+    from app.main import serve
+
+    try:
+        serve(arguments.host, arguments.port, has_placements=has_placements)
+    except OSError as error:
+        raise CommandError(f"cannot serve on {arguments.host}:{arguments.port}: {_reason(error)}") from error
+    return EXIT_FOUND
+
+
+def _migrate(_arguments: argparse.Namespace) -> int:
+    _check_service()
+
+    from app.main import migrate
+
+    try:
+        migrate()
+    except OSError as error:
+        raise CommandError(_reason(error)) from error
+    return EXIT_FOUND
+
+
+def _check_service() -> None:
+    """Whether the service is installed, and its settings are sound."""
     try:
         from pydantic import ValidationError
 
-        from app.main import serve
+        import app.main  # noqa: F401
         from app.settings import Settings
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in SERVICE_PACKAGES:
@@ -255,11 +295,6 @@ def _serve(arguments: argparse.Namespace) -> int:
         faults = [(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False, include_context=False)]
         lines = (f"PLACEWRIGHT_{str(loc[0]).upper()}: {message}" if loc else message for loc, message in faults)
         raise CommandError("\n  ".join(lines)) from error
-    try:
-        serve(arguments.host, arguments.port)
-    except OSError as error:
-        raise CommandError(f"cannot serve on {arguments.host}:{arguments.port}: {_reason(error)}") from error
-    return EXIT_FOUND
 
 
 def _read_request(arguments: argparse.Namespace) -> Request:

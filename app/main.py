@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -17,12 +19,12 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from app.jobs import Runner
+from app.database import Database
 from app.openapi import install_documentation
 from app.problems import BodyLimitProblems, install_handlers
-from app.routes import router
+from app.routes import operation_router, router
+from app.runtime import Runtime
 from app.settings import Settings
-from app.storage import Storage
 
 _PARSERS = 2
 """Documents read at once; each may take a core for seconds."""
@@ -38,8 +40,8 @@ class Service(FastAPI):
         return BodyLimitProblems(super().build_middleware_stack(), limit)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The ASGI application; its runner starts and stops with it."""
+def create_app(settings: Settings | None = None, *, has_placements: bool = True) -> FastAPI:
+    """The ASGI application; its runtime starts and stops with it. Without placements it only says how it is."""
     settings = settings or Settings()
     app = Service(
         title="Placewright",
@@ -51,25 +53,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_run_jobs,
     )
     app.state.settings = settings
-    app.state.storage = Storage(settings.database_url, settings.database_busy_timeout_s)
-    app.state.runner = Runner(app.state.storage, settings)
+    app.state.runtime = Runtime(settings)
     app.state.door = CapacityLimiter(_PARSERS)
     install_handlers(app)
-    app.include_router(router)
+    app.include_router(operation_router)
+    if has_placements:
+        app.include_router(router)
     install_documentation(app)
     return app
 
 
 @asynccontextmanager
 async def _run_jobs(app: FastAPI) -> AsyncIterator[None]:
-    storage: Storage = app.state.storage
-    runner: Runner = app.state.runner
+    runtime: Runtime = app.state.runtime
+    watch = asyncio.create_task(runtime.waiting.watch())
     try:
-        await to_thread.run_sync(runner.start)
+        await to_thread.run_sync(runtime.start)
         yield
     finally:
-        await to_thread.run_sync(runner.stop)
-        storage.close()
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        await to_thread.run_sync(runtime.stop)
 
 
 class _Server(uvicorn.Server):
@@ -82,8 +87,8 @@ class _Server(uvicorn.Server):
             _log.info("serving on http://%s:%d (Ctrl-C to stop)", f"[{host}]" if ":" in host else host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        runner: Runner = self.config.app.state.runner  # type: ignore[union-attr]
-        runner.begin_stop()
+        runtime: Runtime = self.config.app.state.runtime  # type: ignore[union-attr]
+        runtime.begin_stop()
         await super().shutdown(sockets)
 
 
@@ -92,8 +97,10 @@ def _exit(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def serve(host: str, port: int) -> None:
+def serve(host: str, port: int, *, has_placements: bool = True) -> None:
     """Run the service until Ctrl-C or SIGTERM; the solves then running are interrupted and queued again.
+
+    Without placements it runs the jobs that other servers of the same database take in.
 
     Raises:
         OSError: the port or the database cannot be had; in a sentence for the operator.
@@ -103,15 +110,25 @@ def serve(host: str, port: int) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    app = create_app()
+    app = create_app(has_placements=has_placements)
     # Both before uvicorn, which would answer a failure with a traceback.
     with _listen(host, port) as listener:
-        runner: Runner = app.state.runner
-        runner.take_database()
+        runtime: Runtime = app.state.runtime
+        runtime.take_database()
         server = _Server(uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=10))
         server.run([listener])
     if not server.started:
         sys.exit(3)
+
+
+def migrate() -> None:
+    """Bring the database to the newest schema. Raises :class:`OSError` when it cannot be used."""
+    settings = Settings()
+    database = Database(settings.database_url, settings.database_busy_timeout_s)
+    try:
+        database.migrate()
+    finally:
+        database.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

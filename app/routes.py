@@ -13,7 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from app.jobs import Runner
+from app.identity import IdentityOf
 from app.openapi import (
     ACCEPTED,
     FINISHED,
@@ -22,17 +22,20 @@ from app.openapi import (
     REQUEST_BODY,
     document_problems,
 )
+from app.placements import NewPlacement, PlacementNotFound, Record, Summary
 from app.preferences import Preferences, parse_preferences
 from app.problems import ProblemError, describe, reject_instance
 from app.request_body import read_document
+from app.runtime import Runtime
 from app.schemas import Health, Placement
 from app.settings import Settings
-from app.storage import Record, Storage
 from solver.errors import InvalidInstance, UnreadableDocument, UnsupportedInstance
 from solver.formats import native
 from solver.solve import check_supported
 
 router = APIRouter()
+operation_router = APIRouter()
+"""How the service is: every process of it answers these."""
 
 
 def _settings(request: Request) -> Settings:
@@ -40,14 +43,9 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
-def _storage(request: Request) -> Storage:
-    storage: Storage = request.app.state.storage
-    return storage
-
-
-def _runner(request: Request) -> Runner:
-    runner: Runner = request.app.state.runner
-    return runner
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
 
 
 def _preferences(request: Request) -> Preferences:
@@ -55,8 +53,7 @@ def _preferences(request: Request) -> Preferences:
 
 
 SettingsOf = Annotated[Settings, Depends(_settings)]
-StorageOf = Annotated[Storage, Depends(_storage)]
-RunnerOf = Annotated[Runner, Depends(_runner)]
+RuntimeOf = Annotated[Runtime, Depends(_runtime)]
 PreferencesOf = Annotated[Preferences, Depends(_preferences)]
 
 
@@ -69,7 +66,7 @@ PreferencesOf = Annotated[Preferences, Depends(_preferences)]
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": [PREFER]},
 )
 async def create_placement(
-    request: Request, settings: SettingsOf, storage: StorageOf, runner: RunnerOf, preferences: PreferencesOf
+    request: Request, identity: IdentityOf, settings: SettingsOf, runtime: RuntimeOf, preferences: PreferencesOf
 ) -> Response:
     """Queue a solve and, unless told otherwise, wait for it.
 
@@ -79,13 +76,13 @@ async def create_placement(
     """
     document = await read_document(request, settings.max_body_bytes)
     # Few at a time: each holds a whole document in memory, and together they would starve the event loop.
-    placement_id = await to_thread.run_sync(_admit, document, settings, storage, limiter=_door(request))
+    new = await to_thread.run_sync(_admit, document, identity.tenant, settings, limiter=_door(request))
     del document
-    runner.announce_job()
+    placement_id, _ = await to_thread.run_sync(runtime.placements.create, new)
     wait_s = preferences.choose_wait(settings.default_wait_s, settings.max_wait_s)
-    record = await runner.wait_until_finished(placement_id, wait_s)
-    assert record is not None  # noqa: S101 - it was just made
-    is_finished = record.state.is_terminal
+    await runtime.waiting.until(identity.tenant, placement_id, wait_s, _is_finished, request.is_disconnected)
+    record = await to_thread.run_sync(runtime.placements.read, identity.tenant, placement_id)
+    is_finished = record.summary.state.is_terminal
     headers = preferences.describe_applied(wait_s, is_async=not is_finished)
     if not is_finished:
         headers |= {"Location": request.url_for("read_placement", placement_id=placement_id).path} | _retry_after(
@@ -104,31 +101,40 @@ async def create_placement(
     openapi_extra={"parameters": [PREFER]},
 )
 async def read_placement(
-    placement_id: str, settings: SettingsOf, runner: RunnerOf, preferences: PreferencesOf
+    request: Request,
+    placement_id: str,
+    identity: IdentityOf,
+    settings: SettingsOf,
+    runtime: RuntimeOf,
+    preferences: PreferencesOf,
 ) -> Response:
     """The placement as it stands; with `Prefer: wait=N` once it is finished, or after N seconds."""
     wait_s = preferences.choose_wait(0.0, settings.max_wait_s)
-    record = await runner.wait_until_finished(placement_id, wait_s)
-    if record is None:
-        raise ProblemError(describe("placement-not-found", f"No placement has the id {placement_id!r}.", 404))
+    try:
+        if wait_s > 0:
+            await runtime.waiting.until(identity.tenant, placement_id, wait_s, _is_finished, request.is_disconnected)
+        record = await to_thread.run_sync(runtime.placements.read, identity.tenant, placement_id)
+    except PlacementNotFound as error:
+        detail = f"No placement has the id {placement_id!r}."
+        raise ProblemError(describe("placement-not-found", detail, 404)) from error
     headers = preferences.describe_applied(wait_s, is_async=False)
-    if not record.state.is_terminal:
+    if not record.summary.state.is_terminal:
         headers |= _retry_after(record)
     return await to_thread.run_sync(_respond, record, HTTPStatus.OK, headers)
 
 
-@router.get("/livez", summary="The process answers", tags=["operation"])
+@operation_router.get("/livez", summary="The process answers", tags=["operation"])
 async def check_life() -> Health:
     """Asks nothing but the event loop, so that a long solve or a slow database never gets the service killed."""
     return Health(status="alive")
 
 
-@router.get("/readyz", summary="Placements get solved", tags=["operation"], responses=document_problems(503))
-async def check_readiness(storage: StorageOf, runner: RunnerOf) -> Health:
-    """Asks the database and the runner."""
-    await to_thread.run_sync(storage.ping)
-    if not runner.is_alive:
-        detail = "The service is stopping, or its runner has stopped."
+@operation_router.get("/readyz", summary="Placements get solved", tags=["operation"], responses=document_problems(503))
+async def check_readiness(runtime: RuntimeOf) -> Health:
+    """Asks the database, and for a live dispatcher."""
+    await to_thread.run_sync(runtime.database.ping)
+    if not await to_thread.run_sync(lambda: runtime.solves_jobs):
+        detail = "The service is stopping, or no dispatcher runs jobs."
         raise ProblemError(describe("not-ready", detail, HTTPStatus.SERVICE_UNAVAILABLE), {"Retry-After": "5"})
     return Health(status="ready")
 
@@ -139,8 +145,12 @@ async def show_entrance(request: Request) -> Response:
     return RedirectResponse(request.url_for("show_docs").path)
 
 
-def _admit(document: bytes, settings: Settings, storage: Storage) -> str:
-    """Check the document and queue a job for it."""
+def _is_finished(summary: Summary) -> bool:
+    return summary.state.is_terminal
+
+
+def _admit(document: bytes, tenant: str, settings: Settings) -> NewPlacement:
+    """Check the document; the job for it."""
     try:
         request = native.read(document)
         check_supported(request.instance)
@@ -150,9 +160,12 @@ def _admit(document: bytes, settings: Settings, storage: Storage) -> str:
         raise reject_instance(error, "unsupported-instance", settings.max_issues) from error
     except InvalidInstance as error:
         raise reject_instance(error, "invalid-document", settings.max_issues) from error
-    return storage.create(
+    digest = hashlib.sha256(document).hexdigest()
+    return NewPlacement(
+        tenant=tenant,
         request=gzip.compress(document, compresslevel=3, mtime=0),
-        digest=hashlib.sha256(document).hexdigest(),
+        digest=digest,
+        fingerprint=digest,
         time_limit_s=min(request.options.time_limit_s, settings.max_time_limit_s),
         workers=settings.cap_workers(request.options.workers),
     )
@@ -164,14 +177,12 @@ def _door(request: Request) -> CapacityLimiter:
 
 
 def _respond(record: Record, status: HTTPStatus, headers: dict[str, str]) -> Response:
-    body: dict[str, Any] = {**asdict(record), "state": record.state}
-    body.pop("time_limit_s")
-    # The result was written by the solver's own format; it is passed on as it is.
-    result = body.pop("result")
+    body = {key: value for key, value in asdict(record.summary).items() if key in Placement.model_fields}
     envelope = Placement.model_validate({**body, "result": None}).model_dump(mode="json")
     if envelope["error"] is not None:
         envelope["error"] = {key: value for key, value in envelope["error"].items() if value is not None}
-    return _AsciiJSONResponse({**envelope, "result": result}, status_code=status, headers=headers)
+    # The result was written by the solver's own format; it is passed on as it is.
+    return _AsciiJSONResponse({**envelope, "result": record.result}, status_code=status, headers=headers)
 
 
 class _AsciiJSONResponse(JSONResponse):
@@ -181,4 +192,4 @@ class _AsciiJSONResponse(JSONResponse):
 
 def _retry_after(record: Record) -> dict[str, str]:
     """Ask again soon for short solves, rarely for long ones."""
-    return {"Retry-After": str(round(min(10.0, max(1.0, record.time_limit_s / 10))))}
+    return {"Retry-After": str(round(min(10.0, max(1.0, record.summary.time_limit_s / 10))))}

@@ -31,6 +31,13 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.RUNNING, State.CANCELLING)
 
 
+class CancelMode(StrEnum):
+    """What becomes of what was found when a job is cancelled."""
+
+    KEEP_BEST = "keep_best"
+    DISCARD = "discard"
+
+
 def _format_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -116,6 +123,8 @@ class Placement(_Document):
     finished_at: Moment | None
     heartbeat_at: Moment | None = Field(description="When the service last looked after the running solve.")
     attempt: int = Field(description="How often the solve was started; 0 while it was never.")
+    priority: int = Field(description="Higher ones start first.")
+    tags: list[str]
     request_digest: str = Field(description="sha256 of the request document.")
     result: Answer | None = Field(description="The answer; the best so far while running or after a failure.")
     error: Problem | None = Field(description="Why the job failed.")

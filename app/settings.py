@@ -8,10 +8,13 @@ from typing import Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.database import driver_url
+
 _EXAMPLE = "example: sqlite:////var/lib/placewright/jobs.sqlite3"
+_MEMORY_SHARE = 0.8
+_CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -25,6 +28,15 @@ def count_cores(quota_file: Path = _CGROUP_QUOTA) -> int:
         return cores
 
 
+def measure_memory(limit_file: Path = _CGROUP_MEMORY) -> int:
+    """Bytes of memory this machine has, or the container may use."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(total, int(limit_file.read_text()))
+    except (OSError, ValueError):  # no cgroup v2 here, or the limit is "max"
+        return total
+
+
 class Settings(BaseSettings):
     """The operator of the service sets these; a request can only ask for less."""
 
@@ -32,7 +44,8 @@ class Settings(BaseSettings):
 
     database_url: str = Field(
         default="sqlite:///placewright.sqlite3",
-        description="SQLAlchemy address of the job database; a relative path starts at the working directory.",
+        description="A SQLite file (one server each) or a PostgreSQL database; a relative path starts at the "
+        "working directory.",
     )
     database_busy_timeout_s: float = Field(default=10.0, gt=0, description="How long to wait for another writer.")
 
@@ -54,8 +67,24 @@ class Settings(BaseSettings):
     default_workers: int | None = Field(
         default=None, ge=1, description="Workers of a solve that names none; default: the most."
     )
+    memory_limit_bytes: int = Field(
+        default_factory=lambda: int(measure_memory() * _MEMORY_SHARE),
+        ge=1,
+        description="Resident memory at which a solve is ended with its best so far; default: 80 % of the machine's.",
+    )
     max_attempts: int = Field(
-        default=3, ge=1, description="How often a solve is started before a dying server fails it."
+        default=3, ge=1, description="How often a solve is started that keeps dying with whatever runs it."
+    )
+    lease_s: float = Field(
+        default=30.0, gt=0, description="After that long without a heartbeat another dispatcher takes the job over."
+    )
+    retention_days: float | None = Field(
+        default=30.0, gt=0, description="How long finished placements are kept; null: for ever."
+    )
+    max_log_bytes: int = Field(default=1024 * 1024, ge=0, description="How much of the log of one job is kept.")
+
+    run_dispatcher: bool = Field(
+        default=True, description="Whether this server runs jobs; if not, `placewright dispatch` elsewhere does."
     )
 
     stop_grace_s: float = Field(default=5.0, gt=0, description="From the polite interrupt of a solve to its kill.")
@@ -68,19 +97,18 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_database(self) -> Self:
         try:
-            url = make_url(self.database_url)
-        except ArgumentError as error:
-            raise ValueError(
-                "database_url is no database address; example: sqlite:////var/lib/placewright.sqlite3"
-            ) from error
-        if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
-            raise ValueError(f"database_url must name a SQLite file; {_EXAMPLE}")
+            is_file = driver_url(self.database_url).get_backend_name() == "sqlite"
+        except (ArgumentError, ValueError) as error:
+            raise ValueError(f"database_url must name a SQLite file or a PostgreSQL database; {_EXAMPLE}") from error
+        if is_file and not self.run_dispatcher:
+            raise ValueError("run_dispatcher can be off only with PostgreSQL: a SQLite file has one server")
         return self
 
     @property
-    def database_path(self) -> Path:
-        """The SQLite file."""
-        return Path(str(make_url(self.database_url).database))
+    def database_path(self) -> Path | None:
+        """The SQLite file, if that is what the database is."""
+        url = driver_url(self.database_url)
+        return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
     def cap_workers(self, wish: int | None) -> int:
         """Workers a solve gets: never more than the slots, so that no solve waits forever."""

@@ -11,20 +11,23 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from multiprocessing import connection as pipes
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 from app import worker
+from app.engines import Outcome, StopCause, Task, Watch
 from app.problems import describe
 from app.schemas import Problem
-from app.settings import Settings
 
 _POLL_S = 0.1
+_LOG_INTERVAL_S = 0.2
+_LOG_PIECE_BYTES = 65536
+_DRAIN_S = 1.0
+_MEMORY_MARGIN = 1.2
+"""Beyond its limit by this factor a solve is killed without grace."""
 _START_TRIES = 3
 _KEPT = "The best placement found until then, if any, is kept."
 _log = logging.getLogger(__name__)
@@ -35,114 +38,82 @@ _context.set_forkserver_preload(["app.preload"])
 _process_table = threading.Lock()
 
 
-class StopCause(StrEnum):
-    """Why a child was told to stop."""
-
-    OVERRUN = "overrun"
-    SHUTDOWN = "shutdown"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a child ended: with a result, or with an error; and what it had been told."""
-
-    result: dict[str, Any] | None
-    error: Problem | None
-    stop_cause: StopCause | None
-    elapsed_s: float = 0.0
-    """How long it solved, its start left aside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observer:
-    """What the owner of the job wants to know meanwhile, and may want."""
-
-    store_incumbent: Callable[[dict[str, Any]], None]
-    heartbeat: Callable[[float], None]
-    """Told for how long the child has been solving."""
-    is_stopping: Callable[[], bool]
-
-
 def warm_up() -> None:
     """Start the forkserver now, so that the first solve need not wait for its imports."""
     with _process_table:
         multiprocessing.forkserver.ensure_running()
 
 
-def supervise(task: worker.Task, settings: Settings, observer: Observer) -> Outcome:
+def supervise(task: Task, watch: Watch) -> Outcome:
     """Run the task in a child of its own. Returns once the child is reaped, whatever happens."""
     try:
-        process, messages = _start(task)
+        process, messages, log = _start(task)
     except OSError as error:
         _log.exception("no child process")
-        return Outcome(None, describe("solver-died", f"The solving process could not be started: {error}"), None)
-    supervision = _Supervision(task, settings, observer, process, messages)
+        return Outcome(None, describe("solver-died", f"The solving process could not be started: {error}"))
+    supervision = _Supervision(task, watch, process, messages, log)
     try:
         return supervision.watch()
     finally:
         supervision.reap()
 
 
-def _start(task: worker.Task) -> tuple[ForkServerProcess, Connection]:
+def _start(task: Task) -> tuple[ForkServerProcess, Connection, Connection]:
     for tries_left in reversed(range(_START_TRIES)):
         reader, writer = _context.Pipe(duplex=False)
-        process = _context.Process(target=worker.run, args=(task, writer), name="solve")
+        log_reader, log_writer = _context.Pipe(duplex=False)
+        process = _context.Process(target=worker.run, args=(task, writer, log_writer), name="solve")
         try:
             with _process_table:
                 process.start()
         except (OSError, EOFError) as error:  # the forkserver has just died; the next try starts another
             reader.close()
+            log_reader.close()
             if not tries_left:
                 raise OSError(f"{type(error).__name__}: {error}") from error
             time.sleep(0.1)
         else:
-            return process, reader
+            return process, reader, log_reader
         finally:
-            writer.close()  # the child has its own; the reader must see the end when that one closes
+            # The child has its own; the readers must see the end when those close.
+            writer.close()
+            log_writer.close()
     raise AssertionError("unreachable")
 
 
 class _Supervision:
-    """One child: its messages, its deadline, and the ladder from interrupt to kill."""
+    """One child: its messages, its deadline, its memory, and the ladder from interrupt to kill."""
 
     def __init__(
-        self,
-        task: worker.Task,
-        settings: Settings,
-        observer: Observer,
-        process: ForkServerProcess,
-        messages: Connection,
+        self, task: Task, watch: Watch, process: ForkServerProcess, messages: Connection, log: Connection
     ) -> None:
-        self._task, self._settings, self._observer = task, settings, observer
-        self._process, self._messages = process, messages
+        self._task, self._watch = task, watch
+        self._process, self._messages, self._log_pipe = process, messages, log
         self._pid = process.pid or 0
-        self._deadline = time.monotonic() + settings.startup_grace_s
+        self._deadline = time.monotonic() + task.startup_grace_s
         self._began: float | None = None
         self._kill_at: float | None = None
         self._stop_cause: StopCause | None = None
-        self._was_killed = self._is_reaped = self._is_at_end = False
+        self._was_killed = self._is_reaped = False
         self._result: dict[str, Any] | None = None
         self._error: Problem | None = None
-        # A thread of its own reads: a child that freezes in the middle of a message must not freeze the ladder.
-        self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue(maxsize=4)
-        threading.Thread(target=self._receive, name=f"receive-{self._pid}", daemon=True).start()
+        # Threads of their own read: a child that freezes in the middle of a message must not freeze the ladder.
+        self._inbox: queue.Queue[dict[str, Any] | bytes | None] = queue.Queue(maxsize=4)
+        self._num_readers = 2
+        for read in (self._receive, self._receive_log):
+            threading.Thread(target=read, name=f"receive-{self._pid}", daemon=True).start()
 
     def watch(self) -> Outcome:
         """Follow the child to its end."""
-        next_heartbeat = time.monotonic()
-        while True:
-            if (now := time.monotonic()) >= next_heartbeat:
-                self._observer.heartbeat(self._elapsed_s)
-                next_heartbeat = now + self._settings.heartbeat_interval_s
-            self._climb_ladder(now)
+        drained_by: float | None = None
+        while self._num_readers and (drained_by is None or time.monotonic() < drained_by):
+            self._climb_ladder(time.monotonic())
             try:
-                message = self._inbox.get(timeout=_POLL_S)
+                self._take(self._inbox.get(timeout=_POLL_S))
             except queue.Empty:
-                continue
-            if message is None:
-                self._is_at_end = True
-                break
-            self._take(message)
+                # Dead: what it has sent is read in a moment, unless something it started holds its pipes.
+                if drained_by is None and pipes.wait([self._process.sentinel], timeout=0):
+                    drained_by = time.monotonic() + _DRAIN_S
         elapsed_s = self._elapsed_s
         self.reap()
         if self._result is None and self._error is None:
@@ -157,7 +128,7 @@ class _Supervision:
         """Leave nothing of the child behind."""
         if self._is_reaped:
             return
-        patience = self._settings.stop_grace_s if self._result or self._error else 0.5
+        patience = self._task.stop_grace_s if self._result or self._error else 0.5
         if not pipes.wait([self._process.sentinel], timeout=patience):
             self._kill()
             pipes.wait([self._process.sentinel])
@@ -166,39 +137,62 @@ class _Supervision:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)  # whatever the child itself may have started
         self._is_reaped = True
-        while not self._is_at_end:  # let the receiving thread go
-            self._is_at_end = self._inbox.get() is None
+        while self._num_readers:  # let the receiving threads go
+            if self._inbox.get() is None:
+                self._num_readers -= 1
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any] | bytes | None) -> None:
+        if message is None:
+            self._num_readers -= 1
+            return
+        if isinstance(message, bytes):
+            self._watch.note_log(message)
+            return
         match message["kind"]:
             case "started":
                 self._began = time.monotonic()
-                self._deadline = self._began + self._task.time_limit_s + self._settings.overrun_grace_s
-            case "incumbent":
-                self._observer.store_incumbent(message["result"])
+                self._deadline = self._began + self._task.time_limit_s + self._task.overrun_grace_s
+                self._watch.note_start()
+            case "progress":
+                self._watch.note_progress(message["steps"], message["result"])
             case "result":
                 self._result = message["result"]
             case "failed":
                 self._error = describe(message["code"], message["detail"])
 
     def _climb_ladder(self, now: float) -> None:
-        if self._stop_cause is None:
-            if self._observer.is_stopping():
-                self._interrupt(StopCause.SHUTDOWN, now)
+        order = self._watch.stop_order()
+        if order is not None and order.is_unkind:
+            self._stop_cause = order
+            self._kill()
+        elif self._stop_cause is None:
+            if order is not None:
+                self._interrupt(order, now)
             elif now >= self._deadline:
                 self._interrupt(StopCause.OVERRUN, now)
         elif self._kill_at is not None and now >= self._kill_at:
             self._kill()
+        self._watch_memory(now)
+
+    def _watch_memory(self, now: float) -> None:
+        limit = self._task.memory_limit_bytes
+        if limit is None or (used := _measure_memory(self._pid)) <= limit:
+            return
+        if self._stop_cause is None:
+            _log.warning("solve %d uses %d bytes, more than its %d", self._pid, used, limit)
+            self._interrupt(StopCause.MEMORY, now)
+        elif used > limit * _MEMORY_MARGIN:
+            self._kill()
 
     def _interrupt(self, cause: StopCause, now: float) -> None:
-        self._stop_cause, self._kill_at = cause, now + self._settings.stop_grace_s
+        self._stop_cause, self._kill_at = cause, now + self._task.stop_grace_s
         self._signal_group(signal.SIGINT)
 
     def _kill(self) -> None:
         if not self._was_killed:
             _log.warning("killing solve %d (%s)", self._pid, self._stop_cause or "it closed its pipe but did not end")
-        self._was_killed = True
-        self._signal_group(signal.SIGKILL)
+            self._was_killed = True
+            self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, number: signal.Signals) -> None:
         try:
@@ -211,10 +205,14 @@ class _Supervision:
     def _explain_death(self) -> Problem:
         with _process_table:
             code = self._process.exitcode
-        limit = f"its time limit of {self._task.time_limit_s:g} s"
         if self._was_killed and self._stop_cause is StopCause.OVERRUN:
-            detail = f"The solve went on past {limit} and did not react to an interrupt."
+            detail = f"The solve went on past its time limit of {self._task.time_limit_s:g} s and did not stop."
             return describe("time-limit-overrun", f"{detail} {_KEPT}")
+        if self._was_killed and self._stop_cause is StopCause.MEMORY:
+            detail = f"The solve needed more than the {self._task.memory_limit_bytes} bytes it may have."
+            return describe("out-of-memory", f"{detail} {_KEPT}")
+        if self._was_killed and self._stop_cause is not None:
+            return describe("solver-killed", f"The solve was told to stop ({self._stop_cause}) and did not. {_KEPT}")
         cause = f"exit code {code}"
         if code is not None and code < 0:
             cause = f"signal {-code} ({signal.strsignal(-code)})"
@@ -230,3 +228,22 @@ class _Supervision:
             self._inbox.put(None)
         finally:
             self._messages.close()
+
+    def _receive_log(self) -> None:
+        try:
+            while piece := os.read(self._log_pipe.fileno(), _LOG_PIECE_BYTES):
+                self._inbox.put(piece)
+                time.sleep(_LOG_INTERVAL_S)  # many lines, one write
+        except OSError:
+            pass
+        finally:
+            self._inbox.put(None)
+            self._log_pipe.close()
+
+
+def _measure_memory(pid: int) -> int:
+    """Resident bytes of the process; 0 once it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0

@@ -1,7 +1,8 @@
 """The child process of one solve: reads the request document, solves, and reports over a pipe.
 
-Messages are JSON objects with a ``kind``: ``started`` once the document is read, ``incumbent`` with the best answer so
-far, and at the end either ``result`` or ``failed``. Whatever ends this process early, the last incumbent has been sent.
+Messages are JSON objects with a ``kind``: ``started`` once the document is read, ``progress`` with the new steps of the
+search and, when it is a better one, the best answer so far, and at the end either ``result`` or ``failed``. Whatever
+ends this process early, its last incumbent has been sent. What it prints goes to the log of the job.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from app.engines import Task
 from solver.errors import InvalidInstance, PlacewrightError
 from solver.formats import native
 from solver.instance import SolverOptions
-from solver.result import Incumbent, Placement, Progress, Result, SolverReport, Stage, Status, StopReason
+from solver.result import Incumbent, Progress, Result, SolverReport, Status, StopReason
 from solver.solve import report_versions, solve
 
 _PR_SET_PDEATHSIG = 1
@@ -34,32 +37,30 @@ _MAX_INCUMBENTS = 1000
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What the child is to do; limits are the server's, not the document's."""
-
-    document: bytes
-    """The request document, gzip."""
-    time_limit_s: float
-    workers: int
-    best: bytes | None = None
-    """The result document to start from, gzip: the best of an attempt that was interrupted."""
-
-
-def run(task: Task, connection: Connection) -> None:
+def run(task: Task, connection: Connection, log: Connection) -> None:
     """The entry point of the child."""
+    for stream in (1, 2):
+        os.dup2(log.fileno(), stream)
+    log.close()
     stop = threading.Event()
     _listen_for_interrupt(stop)  # before any other thread is there to receive the signal instead
     _separate()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s solve %(process)d %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     try:
         request = native.read(gzip.decompress(task.document))
         options = replace(request.options, time_limit_s=task.time_limit_s, workers=task.workers)
         _send(connection, {"kind": "started"})
         reporter = Reporter(connection, options)
         try:
-            hint, bound = _read_best(task.best)
-            result = solve(request.instance, options, on_progress=reporter.observe, stop=stop, hint=hint, bound=bound)
+            hint = None if task.best is None else json.loads(gzip.decompress(task.best))["placement"]
+            result = solve(
+                request.instance,
+                options,
+                on_progress=reporter.observe,
+                stop=stop,
+                hint=hint,
+                bound=task.best_bound,
+            )
         finally:
             reporter.close()  # two threads must not write to the pipe at once
         _send(connection, {"kind": "result", "result": native.result_document(result)})
@@ -76,9 +77,9 @@ def run(task: Task, connection: Connection) -> None:
 
 
 class Reporter:
-    """Sends the newest state of the search, from a thread of its own.
+    """Sends the steps of the search, from a thread of its own.
 
-    The solver's threads only leave a note; a slow reader therefore never slows the search down, it sees fewer steps.
+    The solver's threads only leave a note; a slow reader therefore never slows the search down.
     """
 
     def __init__(self, connection: Connection, options: SolverOptions) -> None:
@@ -86,11 +87,9 @@ class Reporter:
         self._report = SolverReport(versions=report_versions(), seed=options.seed, workers=options.workers or 1)
         self._changed = threading.Condition()
         self._incumbents: list[Incumbent] = []
-        self._placement: Placement | None = None
-        self._stages: tuple[Stage, ...] = ()
-        self._objective_value: float | None = None
-        self._best_bound: float | None = None
-        self._has_news = self._is_better = self._is_closed = False
+        self._unsent: list[Incumbent] = []
+        self._best: Progress | None = None
+        self._is_better = self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
 
@@ -98,16 +97,17 @@ class Reporter:
         """Take note of a step of the search; called from any thread of the solver."""
         step = progress.incumbent
         with self._changed:
-            if len(self._incumbents) < _MAX_INCUMBENTS:
-                self._incumbents.append(step)
-            if step.best_bound is not None:
-                self._best_bound = max(step.best_bound, self._best_bound or step.best_bound)
-            value = step.objective_value
-            is_better = self._objective_value is None or (value is not None and value < self._objective_value)
-            if progress.placement is not None and value is not None and is_better:
-                self._placement, self._stages = progress.placement, progress.stages
-                self._objective_value, self._is_better = value, True
-            self._has_news = self._placement is not None
+            value = None if self._best is None else self._best.incumbent.objective_value
+            if (
+                progress.placement is not None
+                and step.objective_value is not None
+                and (value is None or step.objective_value < value)
+            ):
+                self._best, self._is_better = progress, True
+            if self._unsent and not _is_worth_telling(self._unsent[-1], step):
+                self._unsent[-1] = step
+            elif len(self._incumbents) + len(self._unsent) < _MAX_INCUMBENTS:
+                self._unsent.append(step)
             self._changed.notify()
 
     def close(self) -> None:
@@ -120,39 +120,48 @@ class Reporter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._has_news or self._is_closed)
-                if not self._is_better:
+                self._changed.wait_for(lambda: self._unsent or self._is_closed)
+                if not self._is_better:  # a better bound only
                     self._changed.wait_for(lambda: self._is_better or self._is_closed, timeout=_BOUND_INTERVAL_S)
-                if self._is_closed and not self._is_better:
+                if not self._unsent and not self._is_better:
                     return
-                document = self._describe()
-                self._has_news = self._is_better = False
-            _send(self._connection, {"kind": "incumbent", "result": document})
+                steps, self._unsent = self._unsent, []
+                self._incumbents += steps
+                result = self._describe() if self._is_better else None
+                self._is_better = False
+            for step in steps:
+                _log.info(
+                    "%.2f s: objective %s, bound %s (%s)",
+                    step.elapsed_s,
+                    step.objective_value,
+                    step.best_bound,
+                    step.found_by,
+                )
+            message = {"kind": "progress", "steps": [asdict(step) for step in steps], "result": result}
+            _send(self._connection, message)
 
     def _describe(self) -> dict[str, Any]:
+        assert self._best is not None  # noqa: S101
+        bounds = [step.best_bound for step in self._incumbents if step.best_bound is not None]
         best = Result(
             status=Status.FEASIBLE,
             stop_reason=StopReason.CANCELLED,
-            objective_value=self._objective_value,
-            best_bound=self._best_bound,
-            placement=self._placement,
-            stages=self._stages,
+            objective_value=self._best.incumbent.objective_value,
+            best_bound=max(bounds, default=None),
+            placement=self._best.placement,
+            stages=self._best.stages,
             incumbents=tuple(self._incumbents),
             solver=self._report,
         )
         return native.result_document(best) | {"stop_reason": None}  # it has not stopped
 
 
-def _read_best(best: bytes | None) -> tuple[Placement | None, float | None]:
-    """Placement and bound to start from. The placement gets verified; a bound counts only if this version proved it."""
-    if best is None:
-        return None, None
-    result = json.loads(gzip.decompress(best))
-    is_ours = result["solver"]["versions"] == report_versions()
-    return result["placement"], result["best_bound"] if is_ours else None
+def _is_worth_telling(last: Incumbent, step: Incumbent) -> bool:
+    """Whether ``last`` says something that ``step`` does not: a value of its own, or another method's bound."""
+    return last.objective_value != step.objective_value or last.found_by != step.found_by
 
 
-def _send(connection: Connection, message: dict[str, Any]) -> None:
+def _send(connection: Connection, message: Mapping[str, Any]) -> None:
     # Not pickle: the server must be able to read what a broken child sends.
     with contextlib.suppress(BrokenPipeError):  # nobody listens any more
         connection.send_bytes(json.dumps(message, allow_nan=False).encode())

@@ -103,16 +103,20 @@ class LiveServer:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def wait_for_incumbent(self, placement_id):
-        """The running job once it has a placement."""
+    def wait_for(self, placement_id, is_reached):
+        """The job once it is as it should be, which must be before it ends."""
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             job = self.read(placement_id)
-            assert job["state"] in ("queued", "running"), job
-            if job["result"]:
+            assert not job["finished_at"], job
+            if is_reached(job):
                 return job
             time.sleep(0.05)
-        raise AssertionError("no incumbent")
+        raise AssertionError(f"not in time: {job}")
+
+    def wait_for_incumbent(self, placement_id):
+        """The running job once it has a placement."""
+        return self.wait_for(placement_id, lambda job: job["result"])
 
 
 def _get_session(pid):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import subprocess
 import sys
@@ -12,16 +11,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.jobs import _JobLog
+from app.engines import Outcome, StopCause
+from app.leases import Lease
 from app.preferences import Preferences, parse_preferences
-from app.problems import ProblemError
+from app.problems import ProblemError, describe
 from app.request_body import decompress
+from app.running_job import RunningJob
 from app.schemas import State
-from app.settings import Settings, count_cores
-from app.storage import Claim
-from app.supervision import Outcome
-from app.worker import _read_best
-from solver.solve import report_versions
+from app.settings import Settings, count_cores, measure_memory
 
 
 @pytest.mark.parametrize(
@@ -71,10 +68,24 @@ def test_cores_keep_to_the_quota_of_the_container(tmp_path):
     assert count_cores(quota) == unlimited >= 1
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "postgresql://x/y", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize("url", ["", "nonsense", "mysql://x/y", "postgresql://x", "sqlite://", "sqlite:///:memory:"])
 def test_settings_refuse_other_databases(url):
     with pytest.raises(ValidationError, match="sqlite:////"):
         Settings(database_url=url)
+
+
+def test_a_server_of_a_file_runs_its_jobs():
+    with pytest.raises(ValidationError, match="PostgreSQL"):
+        Settings(run_dispatcher=False)
+    assert Settings(run_dispatcher=False, database_url="postgresql://x/y").database_path is None
+
+
+def test_memory_keeps_to_the_limit_of_the_container(tmp_path):
+    limit = tmp_path / "memory.max"
+    limit.write_text("1000000\n")
+    assert measure_memory(limit) == 1_000_000
+    limit.write_text("max\n")
+    assert measure_memory(limit) == measure_memory(tmp_path / "absent") > 1_000_000
 
 
 def test_workers_never_exceed_the_slots():
@@ -95,33 +106,67 @@ def test_every_setting_is_documented():
     assert table == {name.upper() for name in Settings.model_fields}
 
 
-def test_only_the_same_version_trusts_an_old_bound():
-    versions = report_versions()
-    document = {"placement": {"a": "gpu"}, "best_bound": 2.0, "solver": {"versions": versions}}
-
-    def pack():
-        return gzip.compress(json.dumps(document).encode())
-
-    assert _read_best(None) == (None, None)
-    assert _read_best(pack()) == ({"a": "gpu"}, 2.0)
-    versions["placewright"] = "0.0.1"
-    assert _read_best(pack()) == ({"a": "gpu"}, None)
-
-
 class Recorder:
     def __init__(self):
         self.calls = []
 
     def __getattr__(self, name):
-        return lambda _claim, *rest, **fields: self.calls.append((name, *rest, fields))
+        return lambda _lease, *rest, **fields: self.calls.append((name, *rest, fields))
 
 
-def test_an_end_worse_than_what_was_found_is_a_defect_and_keeps_the_better():
-    claim = Claim("id", "me", 2, 1.0, 9.0, 1, b"", None, objective_value=5.0)
-    for value, name in ((5.0, State.SUCCEEDED), (5.5, State.FAILED), (None, State.FAILED)):
-        storage = Recorder()
-        result = {"objective_value": value, "best_bound": 1.0, "stop_reason": "time_limit"}
-        _JobLog(storage, claim).conclude(Outcome(result, None, None))
-        [(method, state, fields)] = storage.calls
-        assert (method, state) == ("finish", name)
-        assert ("result" in fields) == (state is State.SUCCEEDED)
+DIED = describe("solver-died", "It died.")
+OVERRUN = describe("time-limit-overrun", "It went on.")
+DEFECT = describe("solver-defect", "It is wrong.")
+
+
+def result(value, stop_reason="time_limit"):
+    return {"objective_value": value, "best_bound": 1.0, "stop_reason": stop_reason}
+
+
+@pytest.mark.parametrize(
+    ("found", "attempt", "outcome", "method", "state"),
+    [
+        (5.0, 1, Outcome(result(5.0), None), "finish", State.SUCCEEDED),
+        (5.0, 1, Outcome(result(5.5), None), "finish", State.FAILED),  # worse than what was found: a defect
+        (5.0, 1, Outcome(result(None), None), "finish", State.FAILED),
+        (5.0, 1, Outcome(None, DIED), "requeue", True),
+        (5.0, 3, Outcome(None, DIED), "finish", State.FAILED),
+        (None, 1, Outcome(None, DEFECT), "finish", State.FAILED),
+        (5.0, 1, Outcome(None, OVERRUN, StopCause.OVERRUN), "finish", State.SUCCEEDED),
+        (None, 1, Outcome(None, OVERRUN, StopCause.OVERRUN), "finish", State.FAILED),
+        (None, 1, Outcome(None, DIED, StopCause.CANCEL), "finish", State.CANCELLED),
+        (5.0, 1, Outcome(result(4.0), None, StopCause.CANCEL), "finish", State.CANCELLED),
+        (5.0, 1, Outcome(result(4.0, "cancelled"), None, StopCause.SHUTDOWN), "requeue", False),
+        (5.0, 1, Outcome(result(4.0, "proved"), None, StopCause.SHUTDOWN), "finish", State.SUCCEEDED),
+        (5.0, 1, Outcome(None, DIED, StopCause.SHUTDOWN), "requeue", False),
+    ],
+)
+def test_how_a_job_ends(found, attempt, outcome, method, state):
+    storage = Recorder()
+    lease = Lease("id", "me", 1, attempt, 1.0, 9.0, 1, b"", None, objective_value=found, best_bound=None)
+    RunningJob(storage, lease, lease_s=30, max_attempts=3).conclude(outcome)
+    [(called, *arguments, fields)] = storage.calls
+    assert called == method
+    assert (fields["counts"] if method == "requeue" else arguments[0]) == state
+    if method == "finish" and state is State.FAILED:
+        assert fields["result"] is None
+        assert fields["error"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"), [(StopCause.MEMORY, "memory_limit"), (StopCause.OVERRUN, "time_limit"), (None, "cancelled")]
+)
+def test_an_interrupted_search_says_why_it_ended(cause, reason):
+    storage = Recorder()
+    lease = Lease("id", "me", 1, 1, 1.0, 9.0, 1, b"", None, objective_value=None, best_bound=None)
+    RunningJob(storage, lease, lease_s=30, max_attempts=3).conclude(Outcome(result(5.0, "cancelled"), None, cause))
+    [(_, _, _, fields)] = storage.calls
+    assert fields["result"]["stop_reason"] == reason
+
+
+def test_a_lease_that_cannot_be_renewed_ends_its_solve_in_time():
+    lease = Lease("id", "me", 1, 1, 1.0, 9.0, 1, b"", None, objective_value=None, best_bound=None)
+    assert RunningJob(Recorder(), lease, lease_s=30, max_attempts=3).stop_order() is None
+    job = RunningJob(Recorder(), lease, lease_s=0, max_attempts=3)
+    job.order_stop(StopCause.CANCEL)
+    assert job.stop_order() is StopCause.LEASE_LOST

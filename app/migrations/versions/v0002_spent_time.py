@@ -18,5 +18,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Forget it."""
-    with op.batch_alter_table("placements") as table:
-        table.drop_column("spent_s")
+    op.drop_column("placements", "spent_s")

@@ -1,0 +1,207 @@
+"""The dispatcher: leases queued jobs, as many at a time as its engine has cores for, and has them run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from uuid import uuid4
+
+from app.engines import Engine, StopCause, Task
+from app.leases import Lease, LeaseLost, LeaseStore
+from app.problems import describe
+from app.running_job import RunningJob
+from app.schemas import CancelMode
+from app.settings import Settings
+from solver.solve import report_versions
+
+_TICK_S = 0.5
+_EXPIRY_INTERVAL_S = 1.0
+_FORGET_INTERVAL_S = 60.0
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Any number of them may share a PostgreSQL database; a SQLite file has one."""
+
+    def __init__(self, leases: LeaseStore, engine: Engine, settings: Settings) -> None:
+        self._leases, self._engine, self._settings = leases, engine, settings
+        self._id = str(uuid4())
+        self._versions = " ".join(f"{name}={number}" for name, number in sorted(report_versions().items()))
+        self._jobs: dict[str, RunningJob] = {}
+        self._threads: set[threading.Thread] = set()
+        self._changing = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="dispatcher")
+        self._chores: list[_Chore] = [
+            _Chore(settings.heartbeat_interval_s, self._renew),
+            _Chore(settings.heartbeat_interval_s, self._recover),
+            _Chore(_EXPIRY_INTERVAL_S, self._expire),
+            _Chore(_TICK_S, self._obey_cancels),
+        ]
+        if settings.retention_days is not None:
+            self._chores.append(_Chore(_FORGET_INTERVAL_S, self._forget))
+
+    def start(self, *, is_alone: bool) -> None:
+        """Begin to run jobs. ``is_alone``: nobody else can be running jobs of this database, so take over at once."""
+        self._engine.start()
+        if is_alone:
+            self._recover(everything=True)
+        self._announce()
+        self._thread.start()
+
+    def begin_stop(self) -> None:
+        """Lease no more jobs, and interrupt the running ones."""
+        self._stopping.set()
+        with self._changing:
+            for job in self._jobs.values():
+                job.order_stop(StopCause.SHUTDOWN)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Return once no solve runs any more. What was interrupted is queued again, with its best so far."""
+        self.begin_stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+            self._leases.sign_off(self._id)
+        self._engine.stop()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether queued jobs get started."""
+        return self._thread.is_alive() and not self._stopping.is_set()
+
+    @property
+    def num_running(self) -> int:
+        """Solves that run here now."""
+        return len(self._jobs)
+
+    def wake(self) -> None:
+        """A job was queued, or is to be cancelled."""
+        self._wake.set()
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set() or self._jobs:
+            self._wake.clear()
+            for chore in self._chores:
+                self._try(chore.run_if_due)
+            self._try(self._fill)
+            self._wake.wait(_TICK_S)
+        for thread in tuple(self._threads):
+            thread.join()
+
+    @staticmethod
+    def _try(step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception:  # noqa: BLE001 - nothing may end the loop but the end of the service
+            _log.exception("the dispatcher goes on after a failure")
+
+    def _fill(self) -> None:
+        """Start queued jobs while there are free slots."""
+        slots = self._engine.count_slots()
+        while not self._stopping.is_set():
+            with self._changing:
+                free = slots - sum(job.lease.workers for job in self._jobs.values())
+            if free <= 0:
+                return
+            lease = self._leases.lease_next(self._id, free, slots, self._versions)
+            if lease is None:
+                return
+            self._start_job(lease)
+
+    def _start_job(self, lease: Lease) -> None:
+        limits = self._settings
+        job = RunningJob(self._leases, lease, lease_s=limits.lease_s, max_attempts=limits.max_attempts)
+        with self._changing:
+            self._jobs[lease.id] = job
+            if self._stopping.is_set():
+                job.order_stop(StopCause.SHUTDOWN)
+        thread = threading.Thread(target=self._run, args=(job,), name=f"solve {lease.id}")
+        self._threads.add(thread)
+        thread.start()
+
+    def _run(self, job: RunningJob) -> None:
+        lease, limits = job.lease, self._settings
+        names = {"placement": lease.id, "attempt": lease.attempt}
+        try:
+            _log.info("solve starts", extra=names)
+            task = Task(
+                placement_id=lease.id,
+                document=lease.request,
+                time_limit_s=lease.time_limit_s,
+                workers=lease.workers,
+                best=lease.best,
+                best_bound=lease.best_bound,
+                memory_limit_bytes=limits.memory_limit_bytes,
+                stop_grace_s=limits.stop_grace_s,
+                overrun_grace_s=limits.overrun_grace_s,
+                startup_grace_s=limits.startup_grace_s,
+                trace_parent=lease.trace_parent,
+            )
+            job.conclude(self._engine.run(task, job))
+            _log.info("solve ended", extra=names)
+        except LeaseLost:
+            _log.warning("the job was taken over; its solve here is dropped", extra=names)
+        except Exception:  # noqa: BLE001 - the slots must be given back; the lease runs out and the job is tried again
+            _log.exception("the job stays unfinished until its lease has run out", extra=names)
+        finally:
+            with self._changing:
+                del self._jobs[lease.id]
+            self._threads.discard(threading.current_thread())
+            self._wake.set()
+
+    def _renew(self) -> None:
+        with self._changing:
+            jobs = list(self._jobs.values())
+        lost = self._leases.renew({job.lease: job.elapsed_s for job in jobs})
+        for job in jobs:
+            if job.lease in lost:
+                job.order_stop(StopCause.LEASE_LOST)
+            else:
+                job.note_renewal()
+        self._announce()
+
+    def _announce(self) -> None:
+        if not self._stopping.is_set():
+            self._leases.announce(self._id, self._engine.name, self._engine.count_slots())
+
+    def _obey_cancels(self) -> None:
+        with self._changing:
+            if not self._jobs:
+                return
+        for placement_id, mode in self._leases.list_cancelled(self._id).items():
+            job = self._jobs.get(placement_id)
+            if job is not None:
+                job.order_stop(StopCause.DISCARD if mode is CancelMode.DISCARD else StopCause.CANCEL)
+
+    def _recover(self, *, everything: bool = False) -> None:
+        attempts = self._settings.max_attempts
+        detail = f"Whatever ran the solve died, {attempts} times in a row. The best placement found is kept."
+        error = describe("too-many-attempts", detail).model_dump(exclude_none=True)
+        recovered = self._leases.recover(attempts, error, everything=everything)
+        if recovered:
+            _log.warning("recovered %d jobs of a dead dispatcher", recovered)
+
+    def _expire(self) -> None:
+        error = describe("waited-too-long", "The job could not be started within its max_wait.")
+        self._leases.expire(error.model_dump(exclude_none=True))
+
+    def _forget(self) -> None:
+        days = self._settings.retention_days
+        while days is not None and not self._stopping.is_set() and self._leases.forget(days * 86_400):
+            pass
+
+
+class _Chore:
+    """Something to be done once in a while."""
+
+    def __init__(self, interval_s: float, work: Callable[[], object]) -> None:
+        self._interval_s, self._work, self._due = interval_s, work, 0.0
+
+    def run_if_due(self) -> None:
+        if (now := time.monotonic()) >= self._due:
+            self._due = now + self._interval_s
+            self._work()

@@ -1,0 +1,149 @@
+"""One job while it runs: passes on what the engine reports, and decides how the job ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.engines import Outcome, StopCause
+from app.leases import Lease, LeaseStore
+from app.problems import describe
+from app.schemas import Problem, State
+from solver.result import StopReason
+
+_WRITE_DELAYS_S = (0.2, 1.0, 5.0)
+_STOP_REASONS = {StopCause.OVERRUN: StopReason.TIME_LIMIT, StopCause.MEMORY: StopReason.MEMORY_LIMIT}
+_WORTH_ANOTHER_TRY = "solver-died"
+_log = logging.getLogger(__name__)
+
+
+class RunningJob:
+    """The :class:`app.engines.Watch` of a leased job. A database that fails for a while loses nothing that counts."""
+
+    def __init__(self, leases: LeaseStore, lease: Lease, *, lease_s: float, max_attempts: int) -> None:
+        self.lease = lease
+        self._leases, self._lease_s, self._max_attempts = leases, lease_s, max_attempts
+        self._best_value = lease.objective_value
+        self._unstored: tuple[list[Mapping[str, Any]], dict[str, Any] | None] = ([], None)
+        self._began: float | None = None
+        self._renewed = time.monotonic()
+        self._order: StopCause | None = None
+        self._ordering = threading.Lock()
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long this attempt has been solving."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+    def order_stop(self, cause: StopCause) -> None:
+        """End the solve. A later order counts only when it is the harder one."""
+        with self._ordering:
+            if self._order is None or (cause.is_unkind and not self._order.is_unkind):
+                self._order = cause
+
+    def note_renewal(self) -> None:
+        """The lease is good for another while."""
+        self._renewed = time.monotonic()
+
+    def stop_order(self) -> StopCause | None:
+        """Why to stop. A lease that cannot be renewed will be given to someone else: better end before that."""
+        if time.monotonic() - self._renewed > self._lease_s * 0.9:
+            self.order_stop(StopCause.LEASE_LOST)
+        return self._order
+
+    def note_start(self) -> None:
+        """The clock runs."""
+        self._began = time.monotonic()
+
+    def note_progress(self, steps: Sequence[Mapping[str, Any]], result: dict[str, Any] | None) -> None:
+        """Store what was found."""
+        if result is not None and not self._is_worse(result):
+            self._best_value = result["objective_value"]
+        unstored_steps, unstored_result = self._unstored
+        self._unstored = [*unstored_steps, *steps], result or unstored_result
+        try:
+            self._store_unstored()
+        except SQLAlchemyError:
+            _log.exception("progress of the solve is stored later", extra={"placement": self.lease.id})
+
+    def note_log(self, content: bytes) -> None:
+        """Store what was written, if that is possible."""
+        try:
+            self._leases.append_log(self.lease, content)
+        except SQLAlchemyError:
+            _log.exception("a piece of the log is lost", extra={"placement": self.lease.id})
+
+    def conclude(self, outcome: Outcome) -> None:
+        """Store how the solve ended. Raises :class:`app.leases.LeaseLost` when that is no longer our business."""
+        if self._unstored != ([], None):
+            self._retry(self._store_unstored)
+        result, error, cause = outcome.result, outcome.error, outcome.stop_cause
+        was_interrupted = result is None or result["stop_reason"] == StopReason.CANCELLED
+        if cause in (StopCause.SHUTDOWN, StopCause.LEASE_LOST) and was_interrupted:
+            best = None if result is None else result | {"stop_reason": None}
+            self._requeue(best, outcome.elapsed_s, counts=False)
+        elif cause in (StopCause.CANCEL, StopCause.DISCARD):
+            # Whatever came of it; the store knows what the client wants of that.
+            self._finish(outcome, State.CANCELLED, result=None if result is None or self._is_worse(result) else result)
+        elif result is not None and self._is_worse(result):
+            detail = "The solve ended with less than it had already found. The better placement is kept."
+            self._finish(outcome, State.FAILED, error=describe("solver-defect", detail))
+        elif result is not None:
+            if was_interrupted and cause in _STOP_REASONS:
+                result = result | {"stop_reason": _STOP_REASONS[cause]}  # that is why it was interrupted
+            self._finish(outcome, State.SUCCEEDED, result=result)
+        elif error is not None:
+            self._conclude_failure(outcome, error)
+
+    def _conclude_failure(self, outcome: Outcome, error: Problem) -> None:
+        kind = error.type.rpartition(":")[2]
+        is_out_of_memory = kind == "out-of-memory"
+        if self._best_value is not None and (is_out_of_memory or outcome.stop_cause in _STOP_REASONS):
+            # It ran into a limit, did not end by itself, and its best placement is known and verified.
+            reason = StopReason.MEMORY_LIMIT if is_out_of_memory else _STOP_REASONS[StopCause(outcome.stop_cause or "")]
+            self._finish(outcome, State.SUCCEEDED, stop_reason=reason)
+        elif kind == _WORTH_ANOTHER_TRY and self.lease.attempt < self._max_attempts:
+            self._requeue(None, outcome.elapsed_s, counts=True)
+        else:
+            self._finish(outcome, State.FAILED, error=error)
+
+    def _finish(
+        self,
+        outcome: Outcome,
+        state: State,
+        *,
+        result: dict[str, Any] | None = None,
+        error: Problem | None = None,
+        stop_reason: StopReason | None = None,
+    ) -> None:
+        problem = None if error is None else error.model_dump(exclude_none=True)
+        self._retry(
+            lambda: self._leases.finish(
+                self.lease, state, outcome.elapsed_s, result=result, error=problem, stop_reason=stop_reason
+            )
+        )
+
+    def _requeue(self, best: dict[str, Any] | None, elapsed_s: float, *, counts: bool) -> None:
+        self._retry(lambda: self._leases.requeue(self.lease, best, elapsed_s, counts=counts))
+
+    def _store_unstored(self) -> None:
+        self._leases.record_progress(self.lease, *self._unstored)
+        self._unstored = ([], None)
+
+    def _is_worse(self, result: dict[str, Any]) -> bool:
+        value = result["objective_value"]
+        return self._best_value is not None and (value is None or value > self._best_value)
+
+    def _retry(self, write: Callable[[], None]) -> None:
+        for delay_s in _WRITE_DELAYS_S:
+            try:
+                return write()
+            except SQLAlchemyError:
+                _log.exception("cannot store the end of the solve; trying again", extra={"placement": self.lease.id})
+                time.sleep(delay_s)
+        return write()
