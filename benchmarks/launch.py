@@ -17,7 +17,7 @@ KILOBYTE = 1024
 
 
 def launch(report: str, limit_s: float, command: list[str]) -> None:
-    """Run ``command`` and write ``wall_s``, ``peak_memory_bytes``, ``exit_code`` and ``killed`` to ``report``."""
+    """Run ``command``; write ``wall_s``, ``cpu_s``, ``peak_memory_bytes``, ``exit_code``, ``killed`` to ``report``."""
     began = time.monotonic()
     child = os.posix_spawn(command[0], command, os.environ, setpgroup=0)
     killed = False
@@ -35,6 +35,7 @@ def launch(report: str, limit_s: float, command: list[str]) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     figures = {
         "wall_s": time.monotonic() - began,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else KILOBYTE),
         "exit_code": os.waitstatus_to_exitcode(status),
         "killed": killed,

@@ -35,6 +35,7 @@ class Measurement:
     """What a process took, and what it said on its standard error."""
 
     wall_s: float
+    cpu_s: float
     peak_memory_bytes: int
     exit_code: int
     killed: bool
@@ -75,6 +76,7 @@ def carry_out(run: Run, settings: Settings) -> Record:
         method=run.method,
         time_limit_s=run.time_limit_s,
         wall_s=measurement.wall_s,
+        cpu_s=measurement.cpu_s,
         peak_memory_bytes=measurement.peak_memory_bytes,
     )
     if measurement.killed:

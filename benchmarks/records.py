@@ -30,7 +30,9 @@ class Record:
         objective_value: in ms, recomputed by the verifier from the placement; ``None`` without a valid placement.
         best_bound: in ms, as the method claims it; ``None`` for methods that prove nothing.
         found_by: for Placewright, the method that found the answer; ``proved_by`` likewise for the bound.
+        ended: why the method stopped, in its own words.
         wall_s: of the whole process, start-up included.
+        cpu_s: of all its threads; far less than ``wall_s`` times the workers tells of a busy machine.
         peak_memory_bytes: of that process.
         failure: in words, when there is no valid placement.
     """
@@ -48,6 +50,7 @@ class Record:
     proved_by: str | None = None
     ended: str | None = None
     wall_s: float | None = None
+    cpu_s: float | None = None
     peak_memory_bytes: int | None = None
     steps: tuple[Step, ...] = ()
     failure: str | None = None

@@ -39,7 +39,7 @@ def main() -> int:
         settings = Settings(arguments.workers, arguments.seed, Path(scratch))
         runs = _runs(suites, arguments, campaign, settings.scratch)
         if not runs:
-            print("nothing to run", file=sys.stderr)
+            print(f"nothing to run in {arguments.workloads}", file=sys.stderr)
             return 2
         done = {key_of(record) for record in campaign.records}
         code = 0
@@ -88,8 +88,6 @@ def _runs(suites: list[str], arguments: argparse.Namespace, campaign: Campaign, 
         campaign.not_read.update(not_read)
         for name, reason in not_read.items():
             print(f"not read: {name}: {reason}", file=sys.stderr)
-        if not workloads:
-            print(f"no workloads in {arguments.workloads}", file=sys.stderr)
     synthetic = []
     if "synthetic" in suites:
         for layers, devices, limit_s in SYNTHETIC:

@@ -15,6 +15,9 @@ TIE = 1e-6
 TARGETS = {"synthetic": (0.02, 0.001)}
 DEFAULT_TARGETS = (0.05, 0.01)
 """Gaps whose first moment the tables tell."""
+OVERVIEW_GAPS = (0.001, 0.01, 0.05)
+SEARCHES = tuple(suite for suite in SUITES if suite not in {"splits", "programs"})
+"""Suites in which Placewright runs alone."""
 ABSENT = "–"
 
 
@@ -25,6 +28,9 @@ def report(campaign: Campaign, plots: Mapping[str, str]) -> str:
         parts += ["Not read, because they are no workloads:"]
         parts += ["\n".join(f"- `{name}`: {reason}" for name, reason in campaign.not_read.items())]
     by_key = {key_of(record): record for record in campaign.records}
+    searches = _searches(campaign.records)
+    if searches:
+        parts += ["## Placewright in short", overview(searches)]
     for suite in SUITES:
         records = [record for record in campaign.records if record.suite == suite]
         if not records:
@@ -35,7 +41,7 @@ def report(campaign: Campaign, plots: Mapping[str, str]) -> str:
             parts += _programs(campaign.records, plots)
         else:
             limits = ", ".join(f"{limit:g}" for limit in sorted({record.time_limit_s for record in records}))
-            parts += [f"## {suite.capitalize()}, at most {limits} s", summary(records), search_table(records)]
+            parts += [f"## {suite.capitalize()}, at most {limits} s", search_table(records)]
             if any(record.found_by or record.proved_by for record in records):
                 parts += [methods_table(records)]
         parts += _picture(plots, suite)
@@ -45,11 +51,15 @@ def report(campaign: Campaign, plots: Mapping[str, str]) -> str:
 
 def pictures(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Which records belong into one picture, by its name."""
-    searches = [suite for suite in SUITES if suite not in {"splits", "programs"}]
-    groups = {suite: [record for record in records if record.suite == suite] for suite in searches}
+    groups = _searches(records)
     for (partition, limit_s), rivals in comparisons(records).items():
         groups[f"programs-{partition}-{limit_s:g}"] = rivals
-    return {name: group for name, group in groups.items() if group}
+    return groups
+
+
+def _searches(records: Sequence[Record]) -> dict[str, list[Record]]:
+    groups = {suite: [record for record in records if record.suite == suite] for suite in SEARCHES}
+    return {suite: group for suite, group in groups.items() if group}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -59,18 +69,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def summary(records: Sequence[Record]) -> str:
-    """One sentence on how many gaps are how small."""
-    gaps = [math.inf if record.gap is None else record.gap for record in records]
-    proved = sum(record.is_proved for record in records)
-    within = "".join(f", {sum(gap <= limit for gap in gaps)} within {100 * limit:g} %" for limit in (0.001, 0.01, 0.05))
-    longest = max(record.wall_s or 0.0 for record in records)
-    largest = max((record.peak_memory_bytes or 0) for record in records)
-    worst = "" if proved == len(records) else f" The largest gap is {percent(max(gaps))}."
-    return (
-        f"{len(records)} workloads: {proved} proved{within}.{worst} "
-        f"The longest run took {longest:.1f} s, the largest process {megabytes(largest)} MB."
-    )
+def overview(groups: Mapping[str, Sequence[Record]]) -> str:
+    """One row a suite: how many gaps are how small, and the worst of everything."""
+    header = ("suite", "workloads", "proved", *(f"gap ≤ {100 * gap:g} %" for gap in OVERVIEW_GAPS))
+    header = (*header, "largest gap", "latest first s", "longest s", "largest MB")
+    rows = []
+    for suite, records in groups.items():
+        gaps = [math.inf if record.gap is None else record.gap for record in records]
+        firsts = [record.first_s for record in records]
+        rows.append(
+            (
+                suite,
+                len(records),
+                sum(record.is_proved for record in records),
+                *(sum(gap <= limit for gap in gaps) for limit in OVERVIEW_GAPS),
+                percent(max(gaps)),
+                number(max((first for first in firsts if first is not None), default=None), 2),
+                number(max(record.wall_s or 0.0 for record in records), 1),
+                megabytes(max(record.peak_memory_bytes or 0 for record in records)),
+            )
+        )
+    return table(header, rows)
 
 
 def search_table(records: Sequence[Record]) -> str:
@@ -79,7 +98,7 @@ def search_table(records: Sequence[Record]) -> str:
     header = [
         *("workload", "operators", "devices", "period ms", "bound ms", "gap", "first s"),
         *(f"{100 * gap:g} % s" for gap in targets),
-        *("whole s", "peak MB", "found by", "proved by"),
+        *("whole s", "CPU s", "peak MB", "found by", "proved by"),
     ]
     rows = [
         (
@@ -92,6 +111,7 @@ def search_table(records: Sequence[Record]) -> str:
             number(record.first_s, 2),
             *(number(record.reached_s(gap), 2) for gap in targets),
             number(record.wall_s, 2),
+            number(record.cpu_s, 2),
             megabytes(record.peak_memory_bytes),
             record.found_by or ABSENT,
             record.proved_by or ABSENT,

@@ -43,10 +43,13 @@ def test_gap_series_only_falls_and_lasts_to_the_end():
     assert gap_series(steps[:1], 60.0) == []
 
 
-def test_summary_counts():
-    sentence = tables.summary([record(value=10.0, bound=10.0), record(value=10.0, bound=9.95), record()])
-    assert "3 workloads: 1 proved, 1 within 0.1 %, 2 within 1 %, 2 within 5 %. The largest gap is unknown." in sentence
-    assert "largest gap" not in tables.summary([record(value=10.0, bound=10.0)])
+def test_overview_counts():
+    steps = (Step(0.1, None, 5.0), Step(0.25, 10.0, 9.95))
+    some = [record(value=10.0, bound=10.0, wall_s=3.0), record(value=10.0, bound=9.95, steps=steps)]
+    assert rows(tables.overview({"free": some, "convex": [*some, record()]})) == [
+        ["free", "2", "1", "1", "2", "2", "0.50 %", "0.25", "3.0", "1"],
+        ["convex", "3", "1", "1", "2", "2", "unknown", "0.25", "3.0", "1"],
+    ]
 
 
 def test_who_found_and_who_proved():
@@ -124,6 +127,7 @@ def test_report_holds_every_suite_and_survives_the_file():
     assert "refused" in text
     assert text.count("](picture.svg)") == 3
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## Placewright in short",
         "## Acyclic, at most 60 s",
         "## Free, at most 60 s",
         "## The integer program of Tarnawski et al. (2020)",
