@@ -3,13 +3,17 @@
 An *item* is a set of operators that share one device in every placement; straight from :func:`compile_instance` each
 operator is an item of its own, and :mod:`solver.reductions` merges them. Devices that no constraint can tell apart form
 a *class*; methods reason about classes and their counts, and concrete devices are picked at the very end.
+
+Over ``links``, ``Tensor.time_ms`` is optimistic: what a transfer costs a device at least, whichever other device it
+goes to or comes from. Each receiver pays once and each sender at least once, so to a method that reads these arrays as
+those of a ``host`` interconnect every placement seems at most as long as it is, and its bounds hold.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -20,10 +24,13 @@ from solver.instance import (
     DeviceSpec,
     Instance,
     Interconnect,
+    InterconnectModel,
+    ObjectiveKind,
     Overlap,
     Partition,
     PipelineSchedule,
 )
+from solver.links import Links, Size, classify
 from solver.result import Placement
 
 Floats = npt.NDArray[np.float64]
@@ -35,11 +42,15 @@ NUM_PASSES = 2
 
 @dataclass(frozen=True, slots=True)
 class DeviceClass:
-    """Devices alike in every respect: times, memory, transfers, and which operators may use them."""
+    """Devices alike in every respect: times, memory, transfers, and which operators may use them.
+
+    ``is_host`` tells whether they pay nothing for transfers, which over ``links`` no device does.
+    """
 
     devices: tuple[str, ...]
     is_host: bool
     memory_bytes: int | None
+    cost_per_hour: float = 0.0
 
     @property
     def count(self) -> int:
@@ -52,12 +63,14 @@ class Tensor:
     """Data that leaves an item: ``time_ms[c]`` is one transfer, in or out, on a device of class ``c``.
 
     ``pass_index`` is the pass of the operator that makes it; ``consumers`` are items other than the producer, sorted.
+    Over ``links``, ``sizes`` are those of the tensors united in this one, for :meth:`solver.links.Links.times`.
     """
 
     producer: int
     consumers: tuple[int, ...]
     pass_index: int
     time_ms: tuple[float, ...]
+    sizes: tuple[Size, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class CompiledInstance:
         tensors: transfers between items; the ones that cost nothing anywhere are left out.
         forward_edges: pairs of operators joined by a forward edge.
         is_forward: [N], whether the partition rule concerns the operator.
+        links: between the classes; ``None`` over ``host``.
     """
 
     instance: Instance
@@ -81,6 +95,7 @@ class CompiledInstance:
     tensors: tuple[Tensor, ...]
     forward_edges: tuple[tuple[int, int], ...]
     is_forward: tuple[bool, ...]
+    links: Links | None = None
 
     @property
     def num_items(self) -> int:
@@ -173,11 +188,43 @@ class CompiledInstance:
             compute_ms=compute,
             memory_bytes=tuple(memory),
             tensors=_unite(
-                (new_item[t.producer], [new_item[c] for c in t.consumers], t.pass_index, t.time_ms)
-                for t in self.tensors
+                (
+                    (new_item[t.producer], [new_item[c] for c in t.consumers], t.pass_index, t.time_ms, t.sizes)
+                    for t in self.tensors
+                ),
+                self.links,
             ),
             forward_edges=self.forward_edges,
             is_forward=self.is_forward,
+            links=self.links,
+        )
+
+    def unite_classes(self, groups: Sequence[Sequence[int]]) -> CompiledInstance:
+        """A relaxation over ``host``: each group of classes as one, as fast and as roomy as the best of them.
+
+        With groups of one class each it is the optimistic reading of ``links``; see the module.
+        """
+        united = []
+        for group in groups:
+            members = [self.classes[k] for k in group]
+            limits = [c.memory_bytes for c in members if c.memory_bytes is not None]
+            united.append(
+                DeviceClass(
+                    tuple(name for c in members for name in c.devices),
+                    any(c.is_host for c in members),
+                    max(limits) if len(limits) == len(members) else None,
+                    min(c.cost_per_hour for c in members),
+                )
+            )
+        return replace(
+            self,
+            classes=tuple(united),
+            compute_ms=np.stack([self.compute_ms[:, list(group)].min(axis=1) for group in groups], axis=1),
+            tensors=tuple(
+                replace(t, time_ms=tuple(min(t.time_ms[k] for k in group) for group in groups), sizes=())
+                for t in self.tensors
+            ),
+            links=None,
         )
 
     def placement(self, assignment: Sequence[tuple[int, int]]) -> Placement:
@@ -198,15 +245,21 @@ class CompiledInstance:
 
 
 def compile_instance(instance: Instance) -> CompiledInstance:
-    """Arrays for a valid throughput instance over the ``host`` interconnect, one item per operator."""
+    """Arrays for a valid instance with the objective throughput or cost, one item per operator."""
     operators = instance.graph.operators
     index_of = {operator.id: index for index, operator in enumerate(operators)}
     devices = instance.cluster.expand()
     excluded = _exclusions(instance, devices, index_of)
-    by_signature: dict[object, list[Device]] = defaultdict(list)
-    for device in devices:
-        by_signature[_signature(device, excluded[device.name])].append(device)
-    members = list(by_signature.values())
+    is_links = instance.cluster.interconnect.model is InterconnectModel.LINKS
+    signatures = _signatures(instance, devices, excluded)
+    links: Links | None = None
+    if is_links:
+        members, links = classify(instance.cluster, devices, signatures)
+    else:
+        by_signature: dict[object, list[Device]] = defaultdict(list)
+        for device, signature in zip(devices, signatures, strict=True):
+            by_signature[signature].append(device)
+        members = list(by_signature.values())
 
     compute = np.full((len(operators), len(members), NUM_PASSES), np.inf)
     for class_index, alike in enumerate(members):
@@ -217,36 +270,48 @@ def compile_instance(instance: Instance) -> CompiledInstance:
                 compute[index, class_index, int(operator.is_backward)] = operator.compute_time_ms[kind]
 
     consumers: dict[tuple[int, str | None], list[int]] = defaultdict(list)
-    sizes: dict[tuple[int, str | None], tuple[float | None, int]] = {}
+    sizes: dict[tuple[int, str | None], Size] = {}
     forward_edges = []
     for edge in instance.graph.edges:
         source, target = index_of[edge.source], index_of[edge.target]
         consumers[source, edge.tensor].append(target)
-        sizes[source, edge.tensor] = (edge.transfer_time_ms, edge.bytes)
+        sizes[source, edge.tensor] = (edge.bytes, edge.transfer_time_ms)
         if not (operators[source].is_backward or operators[target].is_backward):
             forward_edges.append((source, target))
     specs = [alike[0].spec for alike in members]
+
+    @cache
+    def host_times(size: Size) -> tuple[float, ...]:
+        return tuple(_transfer_ms(spec, instance.cluster.interconnect, size) for spec in specs)
+
     tensors = (
         (
             key[0],
             targets,
             int(operators[key[0]].is_backward),
-            tuple(_transfer_ms(spec, instance.cluster.interconnect, *sizes[key]) for spec in specs),
+            () if is_links else host_times(sizes[key]),
+            (sizes[key],) if is_links else (),
         )
         for key, targets in consumers.items()
     )
     return CompiledInstance(
         instance=instance,
         classes=tuple(
-            DeviceClass(tuple(device.name for device in alike), alike[0].spec.is_host, alike[0].spec.memory_bytes)
+            DeviceClass(
+                tuple(device.name for device in alike),
+                alike[0].spec.is_host and not is_links,
+                alike[0].spec.memory_bytes,
+                alike[0].spec.cost_per_hour or 0.0,
+            )
             for alike in members
         ),
         members=tuple((index,) for index in range(len(operators))),
         compute_ms=compute,
         memory_bytes=tuple(operator.memory_bytes for operator in operators),
-        tensors=_unite(tensors),
+        tensors=_unite(tensors, links),
         forward_edges=tuple(dict.fromkeys(forward_edges)),
         is_forward=tuple(not operator.is_backward for operator in operators),
+        links=links,
     )
 
 
@@ -275,13 +340,33 @@ def _exclusions(
     return {name: frozenset(operators) for name, operators in banned.items()}
 
 
-def _signature(device: Device, banned: frozenset[int]) -> object:
-    spec = device.spec
-    speeds = None if spec.is_host else (spec.host_bandwidth_bytes_per_s, spec.host_latency_ms)
-    return (spec.kind, spec.is_host, spec.memory_bytes, speeds, banned)
+def _signatures(
+    instance: Instance, devices: Sequence[Device], excluded: Mapping[str, frozenset[int]]
+) -> list[tuple[object, ...]]:
+    """Per device, all that tells it from others, apart from links."""
+    limits = instance.constraints
+    priced = instance.objective.kind is ObjectiveKind.COST or limits.max_cost_per_hour is not None
+    over_host = instance.cluster.interconnect.model is InterconnectModel.HOST
+    held: dict[str, set[str]] = defaultdict(set)
+    if limits.max_moved_operators is not None or limits.max_moved_bytes is not None:
+        for operator, name in (limits.previous_placement or {}).items():
+            held[name].add(operator)
+    signatures: list[tuple[object, ...]] = []
+    for device in devices:
+        spec = device.spec
+        wires: tuple[object, ...] = (spec.is_host,) if over_host else ()
+        if over_host and not spec.is_host:
+            wires = (spec.host_bandwidth_bytes_per_s, spec.host_latency_ms)
+        price = (spec.cost_per_hour or 0.0) if priced else None
+        signatures.append(
+            (spec.kind, spec.memory_bytes, wires, excluded[device.name], price, frozenset(held[device.name]))
+        )
+    return signatures
 
 
-def _transfer_ms(spec: DeviceSpec, interconnect: Interconnect, time_ms: float | None, num_bytes: int) -> float:
+def _transfer_ms(spec: DeviceSpec, interconnect: Interconnect, size: Size) -> float:
+    """One transfer between a device and host memory."""
+    num_bytes, time_ms = size
     if spec.is_host:
         return 0.0
     if time_ms is not None:
@@ -291,14 +376,22 @@ def _transfer_ms(spec: DeviceSpec, interconnect: Interconnect, time_ms: float | 
     return latency if bandwidth is None else num_bytes / bandwidth * 1000 + latency
 
 
-def _unite(tensors: Iterable[tuple[int, Sequence[int], int, tuple[float, ...]]]) -> tuple[Tensor, ...]:
+def _unite(
+    tensors: Iterable[tuple[int, Sequence[int], int, tuple[float, ...], tuple[Size, ...]]], links: Links | None
+) -> tuple[Tensor, ...]:
     """Tensors that always travel together become one; those that stay inside an item or cost nothing vanish."""
-    united: dict[tuple[int, tuple[int, ...], int], list[tuple[float, ...]]] = defaultdict(list)
-    for producer, consumers, pass_index, time_ms in tensors:
+    united: dict[tuple[int, tuple[int, ...], int], list[tuple[tuple[float, ...], tuple[Size, ...]]]] = defaultdict(list)
+    for producer, consumers, pass_index, time_ms, sizes in tensors:
         outside = tuple(sorted(set(consumers) - {producer}))
-        if outside and any(time_ms):
-            united[producer, outside, pass_index].append(time_ms)
-    return tuple(
-        Tensor(producer, consumers, pass_index, tuple(float(sum(column)) for column in zip(*times, strict=True)))
-        for (producer, consumers, pass_index), times in united.items()
-    )
+        if outside and (any(time_ms) or (links is not None and links.times(sizes).any())):
+            united[producer, outside, pass_index].append((time_ms, sizes))
+    result = []
+    for (producer, consumers, pass_index), parts in united.items():
+        if links is None:
+            time_ms = tuple(float(sum(column)) for column in zip(*(times for times, _ in parts), strict=True))
+            sizes = ()
+        else:
+            sizes = tuple(size for _, own in parts for size in own)
+            time_ms = tuple(map(float, links.least_times(sizes)))
+        result.append(Tensor(producer, consumers, pass_index, time_ms, sizes))
+    return tuple(result)
