@@ -12,6 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from solver.bounds import bound_period
+from solver.clusters import ClusterSearch, needs_cluster_search
 from solver.compiled import CompiledInstance, compile_instance
 from solver.errors import InvalidInstance, Issue, UnsupportedInstance
 from solver.exact.operator_cuts import bound_by_cuts
@@ -29,7 +30,6 @@ from solver.instance import (
     Edge,
     Graph,
     Instance,
-    InterconnectModel,
     ObjectiveKind,
     Operator,
     Partition,
@@ -55,32 +55,16 @@ BOTTLENECK_SHARE = 0.15
 LADDER_SHARE = 0.4
 """Part of the remaining time in which a convex or free search may look for a good acyclic start."""
 
-_UNSUPPORTED_CONSTRAINTS = (
-    "max_period_ms",
-    "min_throughput_per_s",
-    "max_latency_ms",
-    "max_devices",
-    "max_cost_per_hour",
-    "max_moved_operators",
-    "max_moved_bytes",
-)
-
 
 def check_supported(instance: Instance) -> None:
     """Raise :class:`UnsupportedInstance` for what is valid but cannot be solved yet; nothing is ever ignored."""
     issues = []
-    if instance.objective.kind is not ObjectiveKind.THROUGHPUT:
-        kind = instance.objective.kind.value
-        message = f"the objective {kind!r} is not supported in this version"
-        issues.append(Issue("unsupported_objective", message, ("objective", "kind"), "use 'throughput'"))
-    if instance.cluster.interconnect.model is not InterconnectModel.HOST:
-        message = "the interconnect model 'links' is not supported in this version"
-        path = ("cluster", "interconnect", "model")
-        issues.append(Issue("unsupported_interconnect", message, path, "use 'host'"))
-    for field in _UNSUPPORTED_CONSTRAINTS:
-        if getattr(instance.constraints, field) is not None:
-            message = f"the constraint {field} is not supported in this version"
-            issues.append(Issue("unsupported_constraint", message, ("constraints", field), "remove it"))
+    if instance.objective.kind is ObjectiveKind.LATENCY:
+        message = "the objective 'latency' is not supported in this version"
+        issues.append(Issue("unsupported_objective", message, ("objective", "kind"), "use 'throughput' or 'cost'"))
+    if instance.constraints.max_latency_ms is not None:
+        message = "the constraint max_latency_ms is not supported in this version"
+        issues.append(Issue("unsupported_constraint", message, ("constraints", "max_latency_ms"), "remove it"))
     if issues:
         raise UnsupportedInstance(tuple(issues))
 
@@ -123,14 +107,17 @@ def solve(
         if reasons:
             search.infeasible_by = "reasons"
         else:
-            search.claim_bound(bound_period(run.reduced), "bounds")
             if bound is not None:
                 search.claim_bound(bound, "earlier search")
             if hint is not None:
                 search.offer(hint, "hint")
-            run.find_segments()
+            methods: _Run | ClusterSearch = run
+            if needs_cluster_search(instance):
+                methods = ClusterSearch(search, run.compiled, run.reduced, run.workers, run.methods)
+            methods.find()
             clock.lap("heuristics")
-            run.prove()
+            methods.prove()
+            reasons = methods.reasons
             clock.lap("solve")
             search.seal()
             run.number_devices()
@@ -188,7 +175,13 @@ class _Run:
             self.reduced if self.partition is Partition.ACYCLIC else reduce_instance(self.compiled, Partition.ACYCLIC)
         )
         self.methods: list[str] = ["bounds"]
+        self.reasons: tuple[InfeasibilityReason, ...] = ()
         self.workers = search.options.workers or _num_cores()
+
+    def find(self) -> None:
+        """Bounds without search, and first placements."""
+        self.search.claim_bound(bound_period(self.reduced), "bounds")
+        self.find_segments()
 
     def find_segments(self) -> None:
         """Cut topological orders into stages."""
@@ -393,8 +386,8 @@ def _answer(run: _Run, clock: _Clock, reasons: tuple[InfeasibilityReason, ...]) 
         reasons = (
             InfeasibilityReason(
                 "no_assignment",
-                "every operator has a device, but no assignment of all of them meets memory, colocation and the "
-                f"{run.partition.value} partition together (proved by exhaustive search)",
+                "every operator has a device, but no assignment of all of them keeps memory, colocation, the "
+                f"{run.partition.value} partition, routes and limits together (proved by exhaustive search)",
             ),
         )
     clock.timings_s["verify"] = search.verify_s

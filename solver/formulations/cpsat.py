@@ -38,13 +38,16 @@ class Scale:
     exponent: int
     limit_ms: float
 
-    def down(self, time_ms: float) -> int:
-        """``time_ms`` in units, rounded down."""
-        return math.floor(math.ldexp(min(time_ms, self.limit_ms * 2), self.exponent))
+    @property
+    def limit(self) -> int:
+        """The limit in units, rounded down like what must stay within it."""
+        return math.floor(math.ldexp(self.limit_ms * SUMMED_OTHERWISE, self.exponent))
 
-    def up(self, time_ms: float) -> int:
-        """``time_ms`` in units, rounded up."""
-        return math.ceil(math.ldexp(time_ms, self.exponent))
+    def down(self, time_ms: float) -> int:
+        """``time_ms`` in units, rounded down; what exceeds the limit still does."""
+        if time_ms > self.limit_ms * SUMMED_OTHERWISE:
+            return max(self.limit + 1, math.floor(math.ldexp(min(time_ms, self.limit_ms * 2), self.exponent)))
+        return math.floor(math.ldexp(time_ms, self.exponent))
 
     def ms(self, units: float) -> float:
         """Units in ms."""
@@ -58,15 +61,21 @@ def choose_scale(compiled: CompiledInstance, limit_ms: float) -> Scale:
     """
     largest = limit_ms * SUMMED_OTHERWISE
     costs = {float(cost) for cost in compiled.compute_ms.flat if math.isfinite(cost) and 0 < cost <= largest}
-    costs |= {time for tensor in compiled.tensors for time in tensor.time_ms if 0 < time <= largest}
-    num_terms = compiled.num_items + 2 * len(compiled.tensors)
+    if compiled.links is None:
+        times = [tensor.time_ms for tensor in compiled.tensors]
+    else:
+        different = {tensor.sizes for tensor in compiled.tensors}
+        times = [tuple(compiled.links.times(sizes).flat) for sizes in different]
+    costs |= {float(time) for some in times for time in some if 0 < time <= largest}
+    num_transfers = 2 if compiled.links is None else compiled.num_devices
+    num_terms = compiled.num_items + num_transfers * len(compiled.tensors)
     period_bits = min(MAX_PERIOD_BITS, math.ceil(math.log2(num_terms / ROUNDING_GAP)))
     exponent = period_bits - math.frexp(limit_ms)[1]
-    exact = max((_binary_places(cost) for cost in costs), default=0)
+    exact = max((binary_places(cost) for cost in costs), default=0)
     return Scale(min(exponent, exact), limit_ms)
 
 
-def _binary_places(value: float) -> int:
+def binary_places(value: float) -> int:
     """Smallest e for which value · 2**e is whole."""
     numerator, denominator = value.as_integer_ratio()
     if denominator > 1:
@@ -140,15 +149,23 @@ class Model(ABC):
         self.compiled = compiled
         self.scale = choose_scale(compiled, limit_ms)
         self.model = cp_model.CpModel()
-        self.limit = self.scale.up(limit_ms)
+        self.limit = self.scale.limit
         self.usable = compiled.allowed & (compiled.compute_ms.sum(axis=2) <= limit_ms * SUMMED_OTHERWISE)
         low = min(self.scale.down(bound_ms), self.limit)
         parts = 2 if compiled.is_gpipe else 1
         self.period = [self.model.new_int_var(0 if parts > 1 else low, self.limit, "") for _ in range(parts)]
         if parts > 1:
             self.model.add_linear_constraint(sum(self.period), low, self.limit)
-        self.model.minimize(sum(self.period))
         self.build()
+        self.add_objective()
+
+    def add_objective(self) -> None:
+        """Minimise the period."""
+        self.model.minimize(sum(self.period))
+
+    def value_of(self, units: float) -> float:
+        """What a value of the model's objective stands for: ms here."""
+        return self.scale.ms(units)
 
     @abstractmethod
     def build(self) -> None:
@@ -199,7 +216,7 @@ def run(
     on_bound: Callable[[float], None],
     over: Callable[[], bool],
 ) -> Outcome:
-    """Solve; report every better assignment and every better bound (in ms) as they come, from solver threads.
+    """Solve; report every better assignment and every better bound as they come, from solver threads.
 
     ``over`` is asked often; when it is true, or time is up, the search is stopped, and left behind if it does not stop.
     """
@@ -213,7 +230,7 @@ def run(
     # This step of presolve cuts off optimal answers (or-tools 9.15, issue 5293).
     parameters.presolve_inclusion_work_limit = 0
     parameters.catch_sigint_signal = False
-    solver.best_bound_callback = lambda units: on_bound(model.scale.ms(units))
+    solver.best_bound_callback = lambda units: on_bound(model.value_of(units))
     observer = _Observer(model, on_assignment)
     call = Call(lambda: solver.solve(model.model, observer), f"cp-sat {model.name}")
     grace_s = 2.0 + 0.1 * options.time_limit_s
@@ -224,7 +241,7 @@ def run(
     if status is None:
         return Outcome.STOPPED
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        on_bound(model.scale.ms(solver.best_objective_bound))
+        on_bound(model.value_of(solver.best_objective_bound))
     if status == cp_model.OPTIMAL:
         return Outcome.OPTIMAL
     if status == cp_model.INFEASIBLE:

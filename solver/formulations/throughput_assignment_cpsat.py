@@ -60,20 +60,20 @@ class AssignmentModel(Model):
         ]
         for row in self.x:
             model.add_exactly_one(row.values())
-        self._add_transfers()
+        self.add_transfers()
         rows: dict[tuple[int, int], list[list[tuple[Any, int]]]] = defaultdict(list)
         for device in self.devices:
             self._add_memory(device)
-            self._add_load(device, rows)
+            self.add_load(device, rows)
         self._add_aggregate(rows)
-        self._add_naming()
+        self.add_naming()
         if compiled.partition is Partition.CONVEX:
             self._add_convexity()
 
     def _held(self, item: int, device: Device) -> Any:
         return self.x[item].get(device, 0)
 
-    def _add_transfers(self) -> None:
+    def add_transfers(self) -> None:
         """``transfer_out`` and ``transfer_in``; a host pays nothing, so it has no transfer variables."""
         compiled, model = self.compiled, self.model
         self.sent: list[dict[Device, cp_model.IntVar]] = []
@@ -105,9 +105,10 @@ class AssignmentModel(Model):
         needs, room = scaled_memory(self.compiled, limit)
         terms = [(self.x[item][device], need) for item, need in enumerate(needs) if device in self.x[item] and need]
         if sum(need for _, need in terms) > room:
-            self.model.add(_sum(terms) <= room)
+            self.model.add(weighted_sum(terms) <= room)
 
-    def _add_load(self, device: Device, rows: dict[tuple[int, int], list[list[tuple[Any, int]]]]) -> None:
+    def add_load(self, device: Device, rows: dict[tuple[int, int], list[list[tuple[Any, int]]]]) -> None:
+        """``load``, and its rows for ``aggregate``."""
         compiled = self.compiled
         index = device[0]
         loads = load_rows(
@@ -121,7 +122,7 @@ class AssignmentModel(Model):
         for variables, weights, part in loads:
             terms = [(v, w) for v, w in zip(variables, weights, strict=True) if v is not None]
             if terms:
-                self.model.add(_sum(terms) <= self.period[part])
+                self.model.add(weighted_sum(terms) <= self.period[part])
                 rows[index, part].append(terms)
 
     def _add_aggregate(self, rows: dict[tuple[int, int], list[list[tuple[Any, int]]]]) -> None:
@@ -129,9 +130,9 @@ class AssignmentModel(Model):
         for (index, part), parts in rows.items():
             count = compiled.classes[index].count
             if count > 1 and len(parts) == count:
-                self.model.add(_sum([term for terms in parts for term in terms]) <= count * self.period[part])
+                self.model.add(weighted_sum([term for terms in parts for term in terms]) <= count * self.period[part])
 
-    def _add_naming(self) -> None:
+    def add_naming(self) -> None:
         """``first_appearance`` on the leading items of the naming order."""
         model = self.model
         for index, device_class in enumerate(self.compiled.classes):
@@ -172,6 +173,16 @@ class AssignmentModel(Model):
 
     def hint(self, assignment: Assignment) -> None:
         """Start from a known placement, its devices renamed to suit ``first_appearance``."""
+        named = self.name_by_appearance(assignment)
+        for item, row in enumerate(self.x):
+            for device, x in row.items():
+                self.model.add_hint(x, named[item] == device)
+        for t, tensor in enumerate(self.compiled.tensors):
+            home = named[tensor.producer]
+            self.hint_transfers(t, home, {named[item] for item in tensor.consumers} - {home})
+
+    def name_by_appearance(self, assignment: Assignment) -> list[Device]:
+        """The same placement with the devices of each class named to suit ``first_appearance``."""
         new_name: dict[Device, Device] = {}
         taken = [0] * len(self.compiled.classes)
         for item in self.rank:
@@ -179,24 +190,22 @@ class AssignmentModel(Model):
             if device not in new_name:
                 new_name[device] = (device[0], taken[device[0]])
                 taken[device[0]] += 1
-        named = [new_name[device] for device in assignment]
-        for item, row in enumerate(self.x):
-            for device, x in row.items():
-                self.model.add_hint(x, named[item] == device)
-        for t, tensor in enumerate(self.compiled.tensors):
-            home = named[tensor.producer]
-            others = {named[item] for item in tensor.consumers} - {home}
-            for device, leaves in self.sent[t].items():
-                self.model.add_hint(leaves, device == home and bool(others))
-            for device, enters in self.received[t].items():
-                self.model.add_hint(enters, device in others)
+        return [new_name[device] for device in assignment]
+
+    def hint_transfers(self, index: int, home: Device, receivers: set[Device]) -> None:
+        """Where one tensor leaves and enters."""
+        for device, leaves in self.sent[index].items():
+            self.model.add_hint(leaves, device == home and bool(receivers))
+        for device, enters in self.received[index].items():
+            self.model.add_hint(enters, device in receivers)
 
     def assignment(self, value: Any) -> Assignment:
         """Per item (class, device of that class), read from a solution."""
         return [next(device for device, x in row.items() if value.boolean_value(x)) for row in self.x]
 
 
-def _sum(terms: list[tuple[Any, int]]) -> Any:
+def weighted_sum(terms: list[tuple[Any, int]]) -> Any:
+    """Σ weight · variable."""
     return cp_model.LinearExpr.weighted_sum([variable for variable, _ in terms], [weight for _, weight in terms])
 
 

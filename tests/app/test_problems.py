@@ -162,7 +162,7 @@ def test_broken_gzip(client, tiny, damage):
 
 
 def test_what_nothing_here_can_solve_is_refused_at_the_door(client, tiny):
-    tiny["objective"] = {"kind": "cost"}
+    tiny["objective"] = {"kind": "latency"}
     answer = client.post("/placements", json=tiny)
     if answer.status_code != 200:  # until there is a method for it
         problem = check(answer, 422, "unsupported-instance")

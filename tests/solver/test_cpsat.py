@@ -31,15 +31,21 @@ def test_rounding_goes_down_and_costs_little(seed):
     scale = cpsat.choose_scale(compiled(times), limit)
     kept = [time for time in times if time <= limit]
     for time in kept:
-        assert scale.ms(scale.down(time)) <= time <= scale.ms(scale.up(time))
+        assert scale.ms(scale.down(time)) <= time < scale.ms(scale.down(time) + 1)
     lost = math.fsum(time - scale.ms(scale.down(time)) for time in kept)
     assert lost <= limit * cpsat.ROUNDING_GAP
-    assert scale.up(limit) < 2 ** (cpsat.MAX_PERIOD_BITS + 1)
+    assert scale.limit < 2 ** (cpsat.MAX_PERIOD_BITS + 1)
 
 
 def test_what_cannot_occur_is_cut_but_stays_above_the_limit():
     scale = cpsat.choose_scale(compiled([1.0, 1e12]), 1.0)
-    assert scale.up(1.0) < scale.down(1e12) <= scale.down(2.0)
+    assert scale.limit < scale.down(1e12) <= scale.down(2.0)
+
+
+def test_what_exceeds_the_limit_by_less_than_a_unit_still_does():
+    scale = cpsat.Scale(0, 4.2)
+    assert scale.down(4.0) == scale.limit == 4
+    assert scale.down(4.3) == 5
 
 
 @pytest.mark.parametrize(

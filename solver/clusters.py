@@ -1,0 +1,190 @@
+"""How the methods work together on instances with links, limits on the answer or the objective cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from solver.bounds import bound_period
+from solver.compiled import CompiledInstance
+from solver.formulations import cpsat
+from solver.formulations.cluster_cpsat import ClusterModel
+from solver.heuristics.segments import place_segments
+from solver.instance import Constraints, Instance, InterconnectModel, ObjectiveKind, Partition
+from solver.reductions import reduce_instance
+from solver.result import InfeasibilityReason
+from solver.search import Search
+
+MAX_TERMS = 3_000_000
+"""Terms of a model, roughly; beyond that building it alone takes longer than people wait."""
+NEAR = 1 + 1e-9
+"""Room for rounding where a bound is compared with a limit."""
+INSIDE = 1 - 4e-7
+"""Periods this far below a limit stay below it, however the units of a model are rounded."""
+
+
+def needs_cluster_search(instance: Instance) -> bool:
+    """Whether the instance has anything that only these methods see."""
+    return (
+        instance.cluster.interconnect.model is InterconnectModel.LINKS
+        or instance.objective.kind is ObjectiveKind.COST
+        or _has_limits(instance.constraints)
+    )
+
+
+def _has_limits(constraints: Constraints) -> bool:
+    limits = (
+        constraints.max_period_ms,
+        constraints.min_throughput_per_s,
+        constraints.max_devices,
+        constraints.max_cost_per_hour,
+        constraints.max_moved_operators,
+        constraints.max_moved_bytes,
+    )
+    return any(limit is not None for limit in limits)
+
+
+def longest_period(constraints: Constraints) -> float:
+    """The longest period the limits allow, in ms; infinite without a limit."""
+    rate = constraints.min_throughput_per_s
+    return min(
+        math.inf if constraints.max_period_ms is None else constraints.max_period_ms,
+        1000 / rate if rate else math.inf,
+    )
+
+
+class ClusterSearch:
+    """The methods at work on one search.
+
+    Args:
+        search: takes placements and bounds.
+        compiled: one item per operator.
+        reduced: the same, reduced for the partition.
+        workers: threads to use.
+        methods: names of methods that took part are added here.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        compiled: CompiledInstance,
+        reduced: CompiledInstance,
+        workers: int,
+        methods: list[str],
+    ) -> None:
+        self._search = search
+        self._compiled = compiled
+        self._reduced = reduced
+        self._workers = workers
+        self._methods = methods
+        self._is_cost = search.instance.objective.kind is ObjectiveKind.COST
+        self._longest_ms = longest_period(search.instance.constraints)
+        self.reasons: tuple[InfeasibilityReason, ...] = ()
+
+    def find(self) -> None:
+        """Bounds without search, and first placements."""
+        self._claim_period(bound_period(self._reduced), "bounds")
+        partition = self._search.instance.objective.partition
+        acyclic = (
+            self._reduced if partition is Partition.ACYCLIC else reduce_instance(self._compiled, Partition.ACYCLIC)
+        )
+        if self._search.closed or not acyclic.allowed.any(axis=1).all():
+            return
+        self._methods.append("segments")
+        optimistic = acyclic.unite_classes([[k] for k in range(len(acyclic.classes))])
+        for assignment in place_segments(
+            optimistic, bound_ms=0.0, seed=self._search.options.seed, expired=lambda: self._search.over
+        ):
+            self._search.offer(acyclic.placement(assignment), "segments")
+
+    def prove(self) -> None:
+        """Run the exact methods until the search is over or nothing is left to run."""
+        self._run_model()
+
+    def _claim_period(self, bound_ms: float, method: str) -> None:
+        """Note a lower bound of the period: of the objective, or a proof that a limit cannot be met."""
+        if bound_ms > self._longest_ms * NEAR * NEAR:
+            self._search.infeasible_by = method
+            self.reasons = (
+                InfeasibilityReason(
+                    "period_too_short",
+                    f"no placement has a period below {bound_ms:g} ms, the longest allowed is {self._longest_ms:g} ms",
+                    required=bound_ms,
+                    available=self._longest_ms,
+                    unit="ms",
+                ),
+            )
+        elif not self._is_cost:
+            self._search.claim_bound(bound_ms, method)
+
+    def _run_model(self) -> None:
+        """The formulation, with units that suit ever smaller limits while that can still close the gap."""
+        search, compiled = self._search, self._reduced
+        if search.over or self._num_terms() > MAX_TERMS:
+            return
+        self._methods.append(ClusterModel.name)
+        for limit_ms, claims in self._limits():
+            value = search.objective_value
+            model = ClusterModel(
+                compiled,
+                limit_ms,
+                0.0 if self._is_cost else min(search.best_bound, limit_ms),
+                value if self._is_cost and value is not None else math.inf,
+            )
+            hint = None if search.placement is None else compiled.assignment_of(search.placement)
+            if hint is not None:
+                model.hint(hint)
+            options = cpsat.RunOptions(
+                search.remaining_s,
+                self._workers,
+                search.options.seed,
+                search.options.relative_gap,
+                presolve=hint is not None,
+            )
+            outcome = cpsat.run(model, options, self._take, self._claimer(claims=claims), lambda: search.over)
+            if outcome is cpsat.Outcome.INFEASIBLE and search.placement is None and claims:
+                search.infeasible_by = ClusterModel.name
+            if search.over or outcome is cpsat.Outcome.STOPPED:
+                return
+
+    def _limits(self) -> Iterator[tuple[float, bool]]:
+        """Limits of the period to try, and whether what is proved below them is proved for the instance."""
+        last = math.inf
+        while True:
+            value = None if self._is_cost else self._search.objective_value
+            limit = min(_worst_period(self._reduced) if value is None else value, self._longest_ms)
+            if limit >= last:
+                break
+            yield limit, True
+            last = limit
+        if math.isfinite(self._longest_ms):
+            # The verifier may have refused what only met the limit by the rounding of the units.
+            yield last * INSIDE, False
+
+    def _take(self, assignment: cpsat.Assignment) -> None:
+        self._search.offer(self._reduced.placement(assignment), ClusterModel.name)
+
+    def _claimer(self, *, claims: bool) -> Callable[[float], None]:
+        if not claims:
+            return lambda _: None
+        if self._is_cost:
+            return lambda bound: self._search.claim_bound(bound, ClusterModel.name)
+        return lambda bound: self._claim_period(bound, ClusterModel.name)
+
+    def _num_terms(self) -> int:
+        num_devices = self._reduced.num_devices
+        reach = 2 if self._reduced.links is None else 2 * num_devices
+        return num_devices * (self._reduced.num_items + reach * len(self._reduced.tensors))
+
+
+def _worst_period(compiled: CompiledInstance) -> float:
+    """More than any placement can be worth: all compute where it is slowest, every transfer to every consumer."""
+    totals = compiled.compute_ms.sum(axis=2)
+    slowest = float(np.where(np.isfinite(totals), totals, 0.0).max(axis=1, initial=0.0).sum())
+    transfers = 0.0
+    for tensor in compiled.tensors:
+        times = np.array(tensor.time_ms) if compiled.links is None else compiled.links.times(tensor.sizes)
+        transfers += (1 + len(tensor.consumers)) * float(np.where(np.isfinite(times), times, 0.0).max())
+    return (slowest + transfers) * NEAR + 1.0
