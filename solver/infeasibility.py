@@ -10,6 +10,8 @@ from solver.compiled import CompiledInstance
 from solver.result import InfeasibilityReason
 
 MAX_NAMED = 20
+MAX_PATTERNS = 1000
+"""Sets of allowed classes that are looked at, the ones most used first."""
 
 
 def find_reasons(compiled: CompiledInstance, reduced: CompiledInstance) -> tuple[InfeasibilityReason, ...]:
@@ -91,16 +93,21 @@ def _groups(compiled: CompiledInstance, reduced: CompiledInstance) -> Iterator[I
 
 def _total_memory(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
     """Items confined to a set of device classes that together have too little memory."""
-    allowed = reduced.allowed
-    for pattern in np.unique(allowed, axis=0):
+    patterns, pattern_of, uses = np.unique(reduced.allowed, axis=0, return_inverse=True, return_counts=True)
+    pattern_of = pattern_of.reshape(-1)
+    needs = [0] * len(patterns)
+    for item, need in enumerate(reduced.memory_bytes):
+        needs[pattern_of[item]] += need
+    for pattern in patterns[np.argsort(-uses, kind="stable")[:MAX_PATTERNS]]:
         classes = [c for k, c in enumerate(reduced.classes) if pattern[k]]
         if not classes or any(c.memory_bytes is None for c in classes):
             continue
-        confined = np.flatnonzero(~(allowed & ~pattern).any(axis=1) & allowed.any(axis=1))
-        needed = sum(reduced.memory_bytes[item] for item in confined)
+        within = ~(patterns & ~pattern).any(axis=1) & patterns.any(axis=1)
+        needed = sum(needs[index] for index in np.flatnonzero(within))
         available = sum((c.memory_bytes or 0) * c.count for c in classes)
         if needed > available:
             devices = tuple(name for c in classes for name in c.devices)
+            confined = np.flatnonzero(within[pattern_of])
             members = sorted(operator for item in confined for operator in reduced.members[item])
             names = tuple(reduced.instance.graph.operators[operator].id for operator in members)
             yield InfeasibilityReason(

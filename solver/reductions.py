@@ -7,7 +7,7 @@ an item the item's device. The optimum is the same because the feasible placemen
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from solver.compiled import CompiledInstance
 from solver.instance import Partition
@@ -44,12 +44,15 @@ def _close_under_paths(compiled: CompiledInstance) -> CompiledInstance:
     for source, target in compiled.forward_edges:
         successors[source].append(target)
         predecessors[target].append(source)
+    place = [0] * size
+    for index, component in enumerate(strong_components(size, compiled.forward_edges)):
+        place[component[0]] = index
     while True:
         groups = UnionFind(compiled.num_items)
         for item, members in enumerate(compiled.members):
             forward = [operator for operator in members if compiled.is_forward[operator]]
             if len(forward) > 1:
-                for operator in _reach(forward, successors) & _reach(forward, predecessors):
+                for operator in _between(forward, successors, predecessors, place):
                     groups.unite(item, compiled.item_of[operator])
         parts = groups.parts()
         if len(parts) == compiled.num_items:
@@ -57,11 +60,26 @@ def _close_under_paths(compiled: CompiledInstance) -> CompiledInstance:
         compiled = compiled.merge(parts)
 
 
-def _reach(start: Iterable[int], neighbours: Sequence[Sequence[int]]) -> set[int]:
+def _between(
+    members: Sequence[int],
+    successors: Sequence[Sequence[int]],
+    predecessors: Sequence[Sequence[int]],
+    place: Sequence[int],
+) -> set[int]:
+    """The operators on paths from one of ``members`` to another, these included; ``place`` is a topological order.
+
+    Nothing before the first or behind the last member is looked at, so that groups whose members are close cost little.
+    """
+    last = max(place[operator] for operator in members)
+    after = _reach(members, lambda operator: (o for o in successors[operator] if place[o] <= last))
+    return _reach(members, lambda operator: (o for o in predecessors[operator] if o in after))
+
+
+def _reach(start: Iterable[int], neighbours: Callable[[int], Iterable[int]]) -> set[int]:
     reached = set(start)
     todo = list(reached)
     while todo:
-        for vertex in neighbours[todo.pop()]:
+        for vertex in neighbours(todo.pop()):
             if vertex not in reached:
                 reached.add(vertex)
                 todo.append(vertex)

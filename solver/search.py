@@ -129,6 +129,8 @@ class Search:
         """Exchange devices of the best placement that are alike, unless the verifier finds that they are not."""
         if self.placement is None or self.verification is None:
             return
+        if all(name == device for device, name in new_name.items()):
+            return
         renamed = {operator: new_name.get(device, device) for operator, device in self.placement.items()}
         verification = verify(self.instance, renamed)
         if not verification.violations and verification.objective_value == self.verification.objective_value:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from solver.bounds import bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
+from solver.collector import collector_paused
 from solver.compiled import CompiledInstance, compile_instance
 from solver.errors import InvalidInstance, Issue, UnsupportedInstance
 from solver.exact.operator_cuts import bound_by_cuts
@@ -165,6 +166,7 @@ class _Clock:
 class _Run:
     """The methods at work on one search."""
 
+    @collector_paused()
     def __init__(self, instance: Instance, search: Search) -> None:
         self.search = search
         self.partition = instance.objective.partition
@@ -183,6 +185,7 @@ class _Run:
         self.search.claim_bound(bound_period(self.reduced), "bounds")
         self.find_segments()
 
+    @collector_paused()
     def find_segments(self) -> None:
         """Cut topological orders into stages."""
         search = self.search

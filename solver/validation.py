@@ -12,6 +12,7 @@ from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import TypeGuard
 
+from solver.collector import collector_paused
 from solver.errors import Issue, Path
 from solver.instance import (
     Cluster,
@@ -45,6 +46,7 @@ MAX_CYCLES_NAMED = 20
 MAX_IDS_NAMED = 8
 
 
+@collector_paused()
 def validate(instance: Instance) -> tuple[Issue, ...]:
     """Every fault of the instance, in the order of the document."""
     return (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
-from solver.compiled import CompiledInstance, Floats, Ints
+from solver.compiled import Floats, Ints
 from solver.exact.ideal_table import WINDOW, find
 from solver.kernels import kernel
 from solver.stage_costs import ADDED, BESIDE_EACH_OTHER
@@ -13,23 +14,21 @@ from solver.stage_costs import ADDED, BESIDE_EACH_OTHER
 COLLECTOR_REACH = 8
 
 
-def next_collector(compiled: CompiledInstance, position: Ints) -> Ints:
+def next_collector(size: int, begins: Ints, ends: Ints, times: Floats) -> Ints:
     """Per position, the first one from there on where cutting the order is cheaper than anywhere near.
 
-    Prefixes that end there are good places to go on from, so other ideals are compared with them.
+    Prefixes that end there are good places to go on from, so other ideals are compared with them. ``begins`` and
+    ``ends`` are, per tensor, the first and last position that it joins; ``times`` what it costs to cut it.
     """
-    size = compiled.num_items
     change = np.zeros(size + 1)
-    for tensor in compiled.tensors:
-        ends = [int(position[item]) for item in (tensor.producer, *tensor.consumers)]
-        change[min(ends)] += max(tensor.time_ms)
-        change[max(ends)] -= max(tensor.time_ms)
+    np.add.at(change, begins, times)
+    np.subtract.at(change, ends, times)
     live = np.cumsum(change)[:size]
+    near = sliding_window_view(np.pad(live, COLLECTOR_REACH, mode="edge"), 2 * COLLECTOR_REACH + 1)
+    is_low = live <= near.min(axis=1) + 1e-12 * near.max(axis=1)
     following = np.full(size + 2, size, dtype=np.int64)
-    for place in range(size - 1, -1, -1):
-        near = live[max(0, place - COLLECTOR_REACH) : place + COLLECTOR_REACH + 1]
-        following[place] = place if live[place] <= near.min() + 1e-12 * near.max() else following[place + 1]
-    return following
+    following[:size] = np.where(is_low, np.arange(size), size)
+    return np.minimum.accumulate(following[::-1])[::-1].copy()
 
 
 @kernel

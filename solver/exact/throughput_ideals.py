@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,7 +40,7 @@ from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact.ideal_domination import next_collector
 from solver.exact.ideal_kernel import DONE, PAUSED, TABLE_FULL, TOO_WIDE, WINDOW_EXCEEDED, IdealGraph, explore
 from solver.exact.ideal_table import Table
-from solver.stage_costs import stage_costs
+from solver.stage_costs import StageCosts, stage_costs
 
 Assignment = list[tuple[int, int]]
 
@@ -100,7 +100,7 @@ class IdealProgram:
         self._classes = [main, *(k for k in range(len(compiled.classes)) if k != main)]
         self._counts = np.array([compiled.classes[k].count for k in self._classes], dtype=np.int64)
         self._costs = stage_costs(compiled, order, self._classes)
-        self._graph = _ideal_graph(compiled, order)
+        self._graph = _ideal_graph(compiled, self._costs, order)
 
     @property
     def fits(self) -> bool:
@@ -250,37 +250,42 @@ def span_of(compiled: CompiledInstance, order: Ints) -> int:
     return int((np.arange(compiled.num_items) - last).max())
 
 
-def _ideal_graph(compiled: CompiledInstance, order: Ints) -> IdealGraph:
-    size = compiled.num_items
+def _ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> IdealGraph:
+    size, count = compiled.num_items, len(compiled.tensors)
     position = np.empty(size, dtype=np.int64)
     position[order] = np.arange(size)
-    edges = {(int(position[a]), int(position[b])) for a, b in compiled.item_edges}
-    edges |= _order_of_siblings(compiled, position)
+    given = np.array(compiled.item_edges, dtype=np.int64).reshape(-1, 2)
+    siblings = np.array(sorted(_order_of_siblings(compiled, position)), dtype=np.int64).reshape(-1, 2)
+    edges = np.unique(np.concatenate([position[given], siblings]), axis=0)
     last_predecessor = np.full(size, -1, dtype=np.int64)
-    for a, b in edges:
-        last_predecessor[b] = max(last_predecessor[b], a)
-    ends = [(t, int(position[c])) for t, x in enumerate(compiled.tensors) for c in x.consumers]
-    first_consumer, consumers = _compress(len(compiled.tensors), ends)
+    np.maximum.at(last_predecessor, edges[:, 1], edges[:, 0])
+    owner = np.repeat(np.arange(count), costs.num_consumers)
+    consumers = position[np.array([c for tensor in compiled.tensors for c in tensor.consumers], dtype=np.int64)]
+    first_consumer, consumers = _compress(count, owner, consumers)
+    earliest, latest = np.full(count, size, dtype=np.int64), np.full(count, -1, dtype=np.int64)
+    np.minimum.at(earliest, owner, consumers)
+    np.maximum.at(latest, owner, consumers)
     return IdealGraph(
-        *_compress(size, sorted(edges)),
-        *_compress(size, sorted((b, a) for a, b in edges)),
+        *_compress(size, edges[:, 0], edges[:, 1]),
+        *_compress(size, edges[:, 1], edges[:, 0]),
         span=int((np.arange(size) - last_predecessor).max(initial=1)),
         # A producer that comes before all consumers can never join a stage after them: what entered stays entered.
-        forward=np.array(
-            [all(position[t.producer] < position[c] for c in t.consumers) for t in compiled.tensors], dtype=np.bool_
-        ),
+        forward=costs.producer < earliest,
         first_consumer=first_consumer,
         consumers=consumers,
-        collectors=next_collector(compiled, position),
+        collectors=next_collector(
+            size,
+            np.minimum(earliest, costs.producer),
+            np.maximum(latest, costs.producer),
+            np.array([max(tensor.time_ms) for tensor in compiled.tensors]),
+        ),
     )
 
 
-def _compress(size: int, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
-    """Sorted pairs as (first index per vertex, neighbours)."""
-    first = np.zeros(size + 1, dtype=np.int64)
-    for a, _ in pairs:
-        first[a + 1] += 1
-    return np.cumsum(first), np.array([b for _, b in pairs], dtype=np.int64)
+def _compress(size: int, ends: Ints, others: Ints) -> tuple[Ints, Ints]:
+    """Pairs as (first index per end, others)."""
+    first = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=size))]).astype(np.int64)
+    return first, np.ascontiguousarray(others[np.argsort(ends, kind="stable")])
 
 
 def _order_of_siblings(compiled: CompiledInstance, position: Ints) -> set[tuple[int, int]]:
@@ -289,27 +294,33 @@ def _order_of_siblings(compiled: CompiledInstance, position: Ints) -> set[tuple[
     Siblings are alike when exchanging them changes nothing: same times and memory, the same tensors consumed, tensors
     of the same times and consumers made, the same predecessors and successors.
     """
-    consumed: dict[int, list[int]] = defaultdict(list)
-    made: dict[int, list[object]] = defaultdict(list)
-    for index, tensor in enumerate(compiled.tensors):
-        made[tensor.producer].append((tensor.consumers, tensor.time_ms))
-        for item in tensor.consumers:
-            consumed[item].append(index)
-    before: dict[int, list[int]] = defaultdict(list)
-    after: dict[int, list[int]] = defaultdict(list)
+    before: list[list[int]] = [[] for _ in range(compiled.num_items)]
+    after: list[list[int]] = [[] for _ in range(compiled.num_items)]
     for a, b in compiled.item_edges:
         after[a].append(b)
         before[b].append(a)
     alike: dict[object, list[int]] = defaultdict(list)
     for item in range(compiled.num_items):
+        alike[tuple(before[item]), tuple(after[item])].append(item)
+    chains = (
+        sorted(int(position[item]) for item in twins)
+        for siblings in alike.values()
+        if len(siblings) > 1
+        for twins in _split_by_costs(compiled, siblings)
+    )
+    return {pair for chain in chains for pair in pairwise(chain)}
+
+
+def _split_by_costs(compiled: CompiledInstance, siblings: list[int]) -> Iterable[list[int]]:
+    """Siblings with the same times, memory and tensors."""
+    alike: dict[object, list[int]] = defaultdict(list)
+    for item in siblings:
+        tensors = [(index, compiled.tensors[index]) for index in compiled.tensors_of[item]]
         signature = (
             compiled.compute_ms[item].sum(axis=1).tobytes(),
             compiled.memory_bytes[item],
-            tuple(consumed[item]),
-            tuple(sorted(map(repr, made[item]))),
-            tuple(before[item]),
-            tuple(after[item]),
+            tuple(index for index, tensor in tensors if tensor.producer != item),
+            tuple(sorted((tensor.consumers, tensor.time_ms) for _, tensor in tensors if tensor.producer == item)),
         )
-        alike[signature].append(int(position[item]))
-    chains = (sorted(positions) for positions in alike.values())
-    return {pair for chain in chains for pair in pairwise(chain)}
+        alike[signature].append(item)
+    return alike.values()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from solver.collector import collector_paused
 from solver.errors import InvalidInstance, Issue, UnreadableDocument
 
 MAX_KEYS_NAMED = 20
 
 
+@collector_paused()
 def parse(data: bytes) -> Any:
     """The JSON value in ``data`` (UTF-8, with or without byte order mark).
 

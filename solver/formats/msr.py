@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from solver.collector import collector_paused
 from solver.errors import InvalidInstance, Issue, Path
 from solver.formats.native import issue_of
 from solver.instance import Cluster, DeviceSpec, Edge, Graph, Instance, Interconnect, Operator, Request
@@ -79,6 +80,7 @@ def accepts_split(document: Any) -> bool:
     return isinstance(document, dict) and ("fpgas" in document or "cpus" in document)
 
 
+@collector_paused()
 def from_document(document: Any) -> Request:
     """A request from a parsed workload. Raises :class:`InvalidInstance` with every fault, by the format's own names."""
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from solver.collector import collector_paused
 from solver.errors import InvalidInstance, Issue, Path
 from solver.formats import json_text
 from solver.formats.schema import LinkRecord, RequestDocument
@@ -109,6 +110,7 @@ def read(data: bytes) -> Request:
     return from_document(json_text.parse(data))
 
 
+@collector_paused()
 def from_document(document: Any) -> Request:
     """A request from a parsed native document. Raises :class:`InvalidInstance` with every fault."""
     try:
