@@ -42,7 +42,7 @@ def answer(instance: Instance, method: str, time_limit_s: float) -> dict[str, An
         found = paper_program.solve(instance, paper_program.Solver(PROGRAMS[method]), time_limit_s)
     except paper_program.SolverFailed as error:
         return {"placement": None, "best_bound": None, "ended": None, "failure": str(error)}
-    failure = f"no placement, {found.ended}" if found.placement is None else None
+    failure = f"no placement ({found.ended})" if found.placement is None else None
     return {"placement": found.placement, "best_bound": found.best_bound, "ended": found.ended, "failure": failure}
 
 

@@ -15,8 +15,8 @@ TIME_LIMITS_S = {"acyclic": 10.0, "convex": 60.0, "free": 60.0, "splits": 10.0, 
 SYNTHETIC = ((97, 64, 15.0), (900, 256, 60.0), (2941, 1024, 180.0))
 """Layers, devices, time limit in seconds: 3,300, 30,602 and 99,996 operators."""
 PROGRAMS = {"integer program, HiGHS": "highs", "integer program, SCIP": "scip"}
-START_S = 2.0
-"""What starting a process, reading the document and verifying the answer take at most on small documents."""
+START_S, START_S_PER_OPERATOR = 2.0, 1e-4
+"""What starting a process, reading the document and verifying the answer take at most."""
 
 Key = tuple[str, str, str, float]
 
@@ -87,7 +87,10 @@ def _methods(suite: str, splits: Sequence[str]) -> tuple[list[Partition], list[s
 
 def longest_s(runs: Iterable[Run], splits: Sequence[str]) -> float:
     """At most so many seconds for all ``runs``; those that prove their answer end sooner."""
-    return sum(START_S + (0 if run.method in splits else run.time_limit_s) for run in runs)
+    return sum(
+        START_S + START_S_PER_OPERATOR * run.workload.num_operators + (0 if run.method in splits else run.time_limit_s)
+        for run in runs
+    )
 
 
 def comparisons(records: Sequence[Record]) -> dict[tuple[str, float], list[Record]]:

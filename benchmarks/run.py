@@ -111,7 +111,7 @@ def _carry_out_all(runs: list[Run], settings: Settings, campaign: Campaign, outp
 
 def _line(record: Record) -> str:
     value = f"{number(record.objective_value)} ms" if record.failure is None else record.failure
-    gap = "" if record.best_bound is None else f", {percent(record.gap)}"
+    gap = "" if record.gap is None else f", {percent(record.gap)}"
     cost = f"{number(record.wall_s, 1)} s, {megabytes(record.peak_memory_bytes)} MB"
     return f"{record.workload} {record.partition} {record.method}: {value}{gap}, {cost}"
 
