@@ -16,22 +16,14 @@ from typing import Any
 from benchmarks.plan import PROGRAMS
 from benchmarks.splits import SPLITS, compile_units
 from solver import formats
-from solver.instance import Constraints, Instance, InterconnectModel, ObjectiveKind, Partition
-
-NOT_COMPARED = "compared only for throughput over host, without limits"
-
-
-def is_compared(instance: Instance) -> bool:
-    """Whether the alternatives answer this question; whatever else Placewright can do, they are not written for it."""
-    limits = replace(instance.constraints, pinned={}, forbidden=(), previous_placement=None)
-    throughput = instance.objective.kind is ObjectiveKind.THROUGHPUT
-    return throughput and instance.cluster.interconnect.model is InterconnectModel.HOST and limits == Constraints()
+from solver.instance import Instance, Partition
 
 
 def answer(instance: Instance, method: str, time_limit_s: float) -> dict[str, Any]:
-    """What ``method`` says: a placement or ``None``, a bound or ``None`` (both in ms), and how it ended."""
-    if not is_compared(instance):
-        return {"placement": None, "best_bound": None, "ended": None, "failure": NOT_COMPARED}
+    """What ``method`` says: a placement or ``None``, a bound or ``None`` (both in ms), and how it ended.
+
+    The instance is one for which :attr:`benchmarks.workloads.Workload.is_compared` holds.
+    """
     if method in SPLITS:
         placement = SPLITS[method](compile_units(instance))
         failure = "no device has room" if placement is None else None

@@ -103,7 +103,7 @@ def judge(record: Record, instance: Instance, document: dict[str, Any]) -> Recor
             failure=document["failure"] or failure,
         )
     if value != document["objective_value"]:
-        failure = f"claims {document['objective_value']} ms, the verifier finds {value}"
+        failure = f"claims {document['objective_value']}, the verifier finds {value}"
     return replace(
         record,
         objective_value=value,

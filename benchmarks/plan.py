@@ -53,7 +53,7 @@ def plan_runs(
 
     Args:
         suites: some of :data:`SUITES`.
-        workloads: the documents found.
+        workloads: the documents found; those that are not compared only run with Placewright.
         synthetic: large workloads, each with its own time limit.
         splits: names of the simple splits.
         time_limit_s: in place of every limit of :data:`TIME_LIMITS_S` and of ``synthetic``.
@@ -70,8 +70,9 @@ def plan_runs(
                 add(suite, workload, Partition.ACYCLIC, PLACEWRIGHT, limit_s)
             continue
         partitions, methods = _methods(suite, splits)
+        suited = workloads if methods == [PLACEWRIGHT] else [w for w in workloads if w.is_compared]
         for partition in partitions:
-            for workload in workloads:
+            for workload in suited:
                 for method in methods:
                     add(suite, workload, partition, method, TIME_LIMITS_S[suite])
     return list(runs.values())

@@ -14,7 +14,7 @@ PLACEWRIGHT = "Placewright"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A moment of a search, in seconds since it began: the best verified value and the best bound, in ms."""
+    """A moment of a search, in seconds since it began: the best verified value and the best bound."""
 
     elapsed_s: float
     objective_value: float | None
@@ -27,8 +27,9 @@ class Record:
 
     Attributes:
         suite: why it was run, one of :data:`benchmarks.plan.SUITES`.
-        objective_value: in ms, recomputed by the verifier from the placement; ``None`` without a valid placement.
-        best_bound: in ms, as the method claims it; ``None`` for methods that prove nothing.
+        objective_value: in ms (objective cost: per hour), recomputed by the verifier from the placement; ``None``
+            without a valid placement.
+        best_bound: in the same unit, as the method claims it; ``None`` for methods that prove nothing.
         found_by: for Placewright, the method that found the answer; ``proved_by`` likewise for the bound.
         ended: why the method stopped, in its own words.
         wall_s: of the whole process, start-up included.
@@ -87,11 +88,13 @@ class Campaign:
         origin: machine, versions and commit, by name, see :mod:`benchmarks.origin`.
         options: what was asked for.
         not_read: file → why it is no workload.
+        not_compared: workloads that the alternatives are not written for.
     """
 
     origin: dict[str, Any]
     options: dict[str, Any]
     not_read: dict[str, str]
+    not_compared: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
 
     def to_document(self) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def _runs(suites: list[str], arguments: argparse.Namespace, campaign: Campaign, 
     if "synthetic" in suites:
         for layers, devices, limit_s in SYNTHETIC:
             synthetic.append((synthetic_workload(layers, devices, scratch), limit_s))
+    campaign.not_compared[:] = [workload.name for workload in workloads if not workload.is_compared]
     chosen = [workload for workload in workloads if arguments.match in workload.name]
     synthetic = [(workload, limit_s) for workload, limit_s in synthetic if arguments.match in workload.name]
     return plan_runs(suites, chosen, synthetic, list(SPLITS), arguments.time_limit)
@@ -110,7 +111,7 @@ def _carry_out_all(runs: list[Run], settings: Settings, campaign: Campaign, outp
 
 
 def _line(record: Record) -> str:
-    value = f"{number(record.objective_value)} ms" if record.failure is None else record.failure
+    value = number(record.objective_value) if record.failure is None else record.failure
     gap = "" if record.gap is None else f", {percent(record.gap)}"
     cost = f"{number(record.wall_s, 1)} s, {megabytes(record.peak_memory_bytes)} MB"
     return f"{record.workload} {record.partition} {record.method}: {value}{gap}, {cost}"

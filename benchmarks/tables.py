@@ -27,6 +27,9 @@ def report(campaign: Campaign, plots: Mapping[str, str]) -> str:
     if campaign.not_read:
         parts += ["Not read, because they are no workloads:"]
         parts += ["\n".join(f"- `{name}`: {reason}" for name, reason in campaign.not_read.items())]
+    if campaign.not_compared:
+        names = ", ".join(f"`{name}`" for name in campaign.not_compared)
+        parts += [f"Not compared, because the alternatives are for throughput over `host` without limits: {names}."]
     by_key = {key_of(record): record for record in campaign.records}
     searches = _searches(campaign.records)
     if searches:
@@ -96,7 +99,7 @@ def search_table(records: Sequence[Record]) -> str:
     """One row a run of Placewright: value, bound, gap, times, memory, and who found and who proved."""
     targets = TARGETS.get(records[0].suite, DEFAULT_TARGETS)
     header = [
-        *("workload", "operators", "devices", "period ms", "bound ms", "gap", "first s"),
+        *("workload", "operators", "devices", "objective value", "best bound", "gap", "first s"),
         *(f"{100 * gap:g} % s" for gap in targets),
         *("whole s", "CPU s", "peak MB", "found by", "proved by"),
     ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.synthetic import transformer
 from solver import formats
 from solver.errors import PlacewrightError
 from solver.formats import native
-from solver.instance import Instance, Request
+from solver.instance import Constraints, Instance, InterconnectModel, ObjectiveKind, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,14 @@ class Workload:
     def num_devices(self) -> int:
         """Number of devices, hosts included."""
         return len(self.instance.cluster.expand())
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the alternatives are written for this question: throughput over ``host``, without limits."""
+        objective, constraints = self.instance.objective, self.instance.constraints
+        limits = replace(constraints, pinned={}, forbidden=(), previous_placement=None)
+        is_host = self.instance.cluster.interconnect.model is InterconnectModel.HOST
+        return objective.kind is ObjectiveKind.THROUGHPUT and is_host and limits == Constraints()
 
 
 def find_workloads(folder: Path) -> tuple[list[Workload], dict[str, str]]:

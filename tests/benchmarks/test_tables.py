@@ -113,6 +113,7 @@ def test_report_holds_every_suite_and_survives_the_file():
         {"commit": "abc", "dirty": True, "memory_bytes": 2**30},
         {"seed": 0},
         {"junk.json": "not JSON"},
+        ["priced"],
         [
             record("a", PLACEWRIGHT, 10.0, 9.0, steps=(Step(0.1, 10.0, 9.0),)),
             record("a", HIGHS, 10.0, 9.5, suite="programs"),
@@ -125,6 +126,7 @@ def test_report_holds_every_suite_and_survives_the_file():
     assert "commit: abc, with changes" in text
     assert "`junk.json`: not JSON" in text
     assert "refused" in text
+    assert "without limits: `priced`." in text
     assert text.count("](picture.svg)") == 3
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## Placewright in short",
