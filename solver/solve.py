@@ -263,7 +263,14 @@ class _Run:
         if search.over:
             return
         program = self.ideal_program()
-        claims = (lambda: search.best_bound, lambda period: search.claim_bound(period, "ideals"))
+        worst = _worst_period(self.acyclic)
+
+        def claim(period: float) -> None:
+            search.claim_bound(period, "ideals")
+            if search.placement is None and period >= worst:
+                search.infeasible_by = "ideals"
+
+        claims = (lambda: search.best_bound, claim)
         modelled = self.acyclic.num_items * self.acyclic.num_devices <= MAX_MODEL_BOOLEANS
         if program is not None:
             self.methods.append("ideals")
@@ -308,7 +315,8 @@ class _Run:
 
         def interval() -> tuple[float, float]:
             value = search.objective_value
-            return bound(), _worst_period(self.acyclic) if value is None else value
+            # Without a placement the first trial is far beyond what any can be worth, and shows whether there is one.
+            return bound(), 2 * _worst_period(self.acyclic) if value is None else value
 
         close_gap(
             program,
