@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo serve test lint format bench lock clean
+.PHONY: help install demo serve test lint format openapi bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,10 +32,14 @@ lint: install ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m app.openapi_file | diff -u openapi.json - || { echo "openapi.json is not what the service says: make openapi"; exit 1; }
 
 format: install ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+openapi: install ## write openapi.json again, after a change of the HTTP interface
+	$(BIN)/python -m app.openapi_file > openapi.json
 
 bench: install ## quality, speed and alternatives over PLACEWRIGHT_WORKLOADS, else examples/; ARGS=--help tells more
 	$(BIN)/python -m benchmarks.run $(ARGS)

@@ -44,7 +44,9 @@ EXIT_DEFECT = 70
 EXIT_SIGNAL = 128
 
 MAX_ISSUES_NAMED = 20
-SERVICE_PACKAGES = frozenset({"alembic", "fastapi", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"})
+SERVICE_PACKAGES = frozenset(
+    {"alembic", "fastapi", "prometheus_client", "psycopg", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"}
+)
 
 _OBJECTIVE_OPTIONS = {
     "objective": (ObjectiveKind, "kind", "what to minimise"),

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from app.engines import Engine, StopCause, Task
 from app.leases import Lease, LeaseLost, LeaseStore
+from app.metrics import Metrics
 from app.problems import describe
 from app.running_job import RunningJob
 from app.schemas import CancelMode
@@ -25,8 +26,8 @@ _log = logging.getLogger(__name__)
 class Dispatcher:
     """Any number of them may share a PostgreSQL database; a SQLite file has one."""
 
-    def __init__(self, leases: LeaseStore, engine: Engine, settings: Settings) -> None:
-        self._leases, self._engine, self._settings = leases, engine, settings
+    def __init__(self, leases: LeaseStore, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        self._leases, self._engine, self._settings, self._metrics = leases, engine, settings, metrics
         self._id = str(uuid4())
         self._versions = " ".join(f"{name}={number}" for name, number in sorted(report_versions().items()))
         self._jobs: dict[str, RunningJob] = {}
@@ -115,6 +116,7 @@ class Dispatcher:
     def _start_job(self, lease: Lease) -> None:
         limits = self._settings
         job = RunningJob(self._leases, lease, lease_s=limits.lease_s, max_attempts=limits.max_attempts)
+        job.on_steps = self._metrics.incumbents.inc
         with self._changing:
             self._jobs[lease.id] = job
             if self._stopping.is_set():
@@ -126,6 +128,9 @@ class Dispatcher:
     def _run(self, job: RunningJob) -> None:
         lease, limits = job.lease, self._settings
         names = {"placement": lease.id, "attempt": lease.attempt}
+        outcome_name = "failed"
+        self._metrics.solves_running.inc()
+        began = time.monotonic()
         try:
             _log.info("solve starts", extra=names)
             task = Task(
@@ -141,13 +146,17 @@ class Dispatcher:
                 startup_grace_s=limits.startup_grace_s,
                 trace_parent=lease.trace_parent,
             )
-            job.conclude(self._engine.run(task, job))
-            _log.info("solve ended", extra=names)
+            outcome_name = job.conclude(self._engine.run(task, job))
+            _log.info("solve ended: %s", outcome_name, extra=names)
         except LeaseLost:
+            outcome_name = "lease_lost"
+            self._metrics.leases_lost.inc()
             _log.warning("the job was taken over; its solve here is dropped", extra=names)
         except Exception:  # noqa: BLE001 - the slots must be given back; the lease runs out and the job is tried again
             _log.exception("the job stays unfinished until its lease has run out", extra=names)
         finally:
+            self._metrics.solves_running.dec()
+            self._metrics.solves.labels(outcome_name).observe(time.monotonic() - began)
             with self._changing:
                 del self._jobs[lease.id]
             self._threads.discard(threading.current_thread())

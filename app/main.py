@@ -17,17 +17,21 @@ from types import FrameType
 import uvicorn
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from app.database import Database
+from app.metrics import MeasuredRequests
 from app.openapi import install_documentation
 from app.problems import BodyLimitProblems, install_handlers
-from app.routes import operation_router, router
+from app.routes import operation_router, placements_router
 from app.runtime import Runtime
 from app.settings import Settings
 
 _PARSERS = 2
 """Documents read at once; each may take a core for seconds."""
+_LEAST_GZIP_BYTES = 1024
 _log = logging.getLogger(__name__)
 
 
@@ -53,12 +57,23 @@ def create_app(settings: Settings | None = None, *, has_placements: bool = True)
         lifespan=_run_jobs,
     )
     app.state.settings = settings
-    app.state.runtime = Runtime(settings)
+    runtime = Runtime(settings)
+    app.state.runtime = runtime
     app.state.door = CapacityLimiter(_PARSERS)
+    app.add_middleware(GZipMiddleware, minimum_size=_LEAST_GZIP_BYTES, compresslevel=3)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["ETag", "Location", "Next-Byte", "Preference-Applied", "Retry-After"],
+        )
+    app.add_middleware(MeasuredRequests, metrics=runtime.metrics)
     install_handlers(app)
     app.include_router(operation_router)
     if has_placements:
-        app.include_router(router)
+        app.include_router(placements_router)
     install_documentation(app)
     return app
 

@@ -13,14 +13,14 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from app.problems import describe, describe_issues
-from app.schemas import Placement, Problem
+from app.schemas import Cancellation, Placement, Problem
 from solver.errors import Issue
 from solver.formats.native import RequestDocument
 
 STATIC = Path(__file__).parent / "static"
 _REF = "#/components/schemas/{model}"
 
-_EXAMPLES = {
+EXAMPLES = {
     "tiny": "Two operators, two GPUs and a host",
     "transformer": "A decoder of twelve blocks on four GPUs of 8 GB",
 }
@@ -34,12 +34,13 @@ PREFER = {
     "examples": {"wait": {"value": "wait=30"}, "async": {"value": "respond-async"}},
 }
 _RETRY_AFTER = {"description": "When to ask again, in seconds.", "schema": {"type": "integer"}}
+_ETAG = {"description": "Changes with whatever happens to the placement.", "schema": {"type": "string"}}
 _APPLIED = {"description": "The preferences that were followed.", "schema": {"type": "string"}}
 
 FINISHED: dict[str, Any] = {
     "model": Placement,
     "description": "The finished placement. Its `state` may be `failed`; `error` then says why.",
-    "headers": {"Preference-Applied": _APPLIED},
+    "headers": {"Preference-Applied": _APPLIED, "ETag": _ETAG},
 }
 ACCEPTED: dict[str, Any] = {
     "model": Placement,
@@ -48,23 +49,41 @@ ACCEPTED: dict[str, Any] = {
         "Location": {"description": "Address of the placement.", "schema": {"type": "string"}},
         "Retry-After": _RETRY_AFTER,
         "Preference-Applied": _APPLIED,
+        "ETag": _ETAG,
     },
 }
 READ: dict[str, Any] = {
     "model": Placement,
     "description": "The placement as it stands.",
-    "headers": {"Retry-After": _RETRY_AFTER, "Preference-Applied": _APPLIED},
+    "headers": {"Retry-After": _RETRY_AFTER, "Preference-Applied": _APPLIED, "ETag": _ETAG},
+}
+UNCHANGED: dict[str, Any] = {"description": "Nothing has happened since.", "headers": {"ETag": _ETAG}}
+EVENTS: dict[str, Any] = {
+    "description": "The events; a comment every 15 seconds while there are none.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+LOG: dict[str, Any] = {
+    "description": "A piece of the log.",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+    "headers": {"Next-Byte": {"description": "Where to go on.", "schema": {"type": "integer"}}},
+}
+METRICS: dict[str, Any] = {
+    "description": "The Prometheus text format.",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
 }
 _PROBLEMS = {
     400: ("The body is not JSON, or not valid gzip.", "unreadable-document"),
     404: ("There is no such placement.", "placement-not-found"),
+    409: ("The placement, or the request of this key, is in another state than that needs.", "not-finished"),
     413: ("The body is too large.", "body-too-large"),
     415: ("The body is not application/json, or is encoded in an unknown way.", "unsupported-media-type"),
+    416: ("The log is not that long.", "log-out-of-range"),
     422: (
         "The document breaks rules, all of them listed, or asks for what nothing here can solve.",
         "invalid-document",
     ),
-    503: ("The job database or the runner is not available.", "database-unavailable"),
+    429: ("All cores are taken and the request must not wait, or too many are queued.", "no-free-slots"),
+    503: ("The job database or the dispatcher is not available.", "database-unavailable"),
 }
 _FAULT = Issue("missing_field", "the field 'graph' is missing", ("graph",), "add the field")
 
@@ -95,7 +114,42 @@ REQUEST_BODY: dict[str, Any] = {
     "content": {
         "application/json": {
             "schema": {"$ref": _REF.format(model=RequestDocument.__name__)},
-            "examples": {name: {"summary": text, "value": read_example(name)} for name, text in _EXAMPLES.items()},
+            "examples": {name: {"summary": text, "value": read_example(name)} for name, text in EXAMPLES.items()},
+        }
+    },
+}
+
+
+_TINY = read_example("tiny")
+EVALUATION_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "A request document, and a placement of its operators.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "request": {"$ref": _REF.format(model=RequestDocument.__name__)},
+                    "placement": {"type": "object", "additionalProperties": {"type": "string"}},
+                },
+                "required": ["request", "placement"],
+                "additionalProperties": False,
+            },
+            "examples": {
+                "tiny": {
+                    "summary": "Both operators on one GPU",
+                    "value": {"request": _TINY, "placement": {"a": "gpu:0", "b": "gpu:0"}},
+                }
+            },
+        }
+    },
+}
+CANCELLATION_BODY: dict[str, Any] = {
+    "required": False,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": _REF.format(model=Cancellation.__name__)},
+            "example": {"mode": "keep_best"},
         }
     },
 }
@@ -111,6 +165,13 @@ def _drop_framework_errors(document: dict[str, Any]) -> None:
         document["components"]["schemas"].pop(name, None)
 
 
+_BODIES = {
+    "/placements": REQUEST_BODY,
+    "/placements/validate": REQUEST_BODY,
+    "/placements/evaluate": EVALUATION_BODY,
+}
+
+
 def install_documentation(app: FastAPI) -> None:
     """Serve /docs from the files of this package, and complete /openapi.json."""
 
@@ -118,10 +179,11 @@ def install_documentation(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             # FastAPI leaves out every null, also those an example means.
-            document["paths"]["/placements"]["post"]["requestBody"] = REQUEST_BODY
+            for path, body in _BODIES.items():
+                document["paths"][path]["post"]["requestBody"] = body
             schemas = document["components"]["schemas"]
             _drop_framework_errors(document)
-            for model in (RequestDocument, Problem):
+            for model in (RequestDocument, Cancellation, Problem):
                 schema = model.model_json_schema(ref_template=_REF)
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema

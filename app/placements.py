@@ -43,6 +43,10 @@ class NoFreeSlots(Exception):
     """The job would have to wait, and must not."""
 
 
+class QueueFull(Exception):
+    """As many jobs are queued as may be."""
+
+
 class NotFinished(Exception):
     """The job is still going on."""
 
@@ -119,6 +123,17 @@ class Event:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """The queue of all tenants."""
+
+    states: dict[State, int]
+    slots: int
+    """Of all live dispatchers."""
+    oldest_s: float
+    """How long the oldest queued job has waited."""
+
+
 class PlacementStore:
     """What clients read and write. Safe to use from many threads."""
 
@@ -127,10 +142,11 @@ class PlacementStore:
         database: Database,
         *,
         dispatcher_timeout_s: float,
+        max_queued: int = 10_000,
         on_change: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._database, self._dispatcher_timeout = database, timedelta(seconds=dispatcher_timeout_s)
-        self._on_change = on_change
+        self._max_queued, self._on_change = max_queued, on_change
 
     def create(self, new: NewPlacement) -> tuple[str, bool]:
         """Queue a job; its id, and whether it is new: a repeated idempotency key leads to the first one.
@@ -139,6 +155,7 @@ class PlacementStore:
             KeyInFlight, KeyReused: see there.
             StartNotUsable: the placement to start from does not exist.
             NoFreeSlots: ``max_wait_s`` is 0 and the job could not start now.
+            QueueFull: see there.
         """
         try:
             return self._create(new)
@@ -153,6 +170,9 @@ class PlacementStore:
             if new.idempotency_key is not None and (known := self._find_repeated(session, new, now)):
                 return known, False
             start = None if new.warm_start is None else _read_start(session, new.tenant, new.warm_start)
+            queued = select(func.count()).where(PlacementRow.state == State.QUEUED)
+            if (session.scalar(queued) or 0) >= self._max_queued:
+                raise QueueFull
             if new.max_wait_s == 0 and not self._has_room(session, new.workers, now):
                 raise NoFreeSlots
             row = _make_row(new, now)
@@ -289,11 +309,15 @@ class PlacementStore:
         with self._database.read() as session:
             return self._count_slots(session, self._database.now(session))
 
-    def count_states(self) -> dict[State, int]:
-        """How many jobs of all tenants are in each state."""
+    def read_queue(self) -> QueueFigures:
+        """How the queue of all tenants stands."""
         with self._database.read() as session:
+            now = self._database.now(session)
             counted = session.execute(select(PlacementRow.state, func.count()).group_by(PlacementRow.state))
-            return {State(state): count for state, count in counted}
+            states = dict.fromkeys(State, 0) | {State(state): count for state, count in counted}
+            oldest = session.scalar(select(func.min(PlacementRow.created_at)).where(PlacementRow.state == State.QUEUED))
+            oldest_s = 0.0 if oldest is None else (now - oldest).total_seconds()
+            return QueueFigures(states, self._count_slots(session, now), oldest_s)
 
     def _count_slots(self, session: Session, now: datetime) -> int:
         is_alive = DispatcherRow.heartbeat_at >= now - self._dispatcher_timeout

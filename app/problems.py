@@ -22,13 +22,21 @@ _MAX_TEXT = 1000
 _log = logging.getLogger(__name__)
 
 _TITLES = {
+    "already-finished": "The placement has ended",
     "body-too-large": "The request body is too large",
     "database-unavailable": "The job database cannot be reached",
+    "example-not-found": "There is no such example",
+    "idempotency-key-reused": "The Idempotency-Key belongs to another request",
     "internal-error": "The service made a mistake",
     "invalid-document": "The document is not a valid request",
     "invalid-parameter": "A parameter of the request is not valid",
+    "log-out-of-range": "The log is not that long",
+    "no-free-slots": "All cores are taken",
+    "not-finished": "The placement has not ended",
     "not-ready": "The service is not ready",
     "placement-not-found": "There is no such placement",
+    "queue-full": "Too many placements are waiting",
+    "request-in-flight": "The same request is being answered",
     "solver-defect": "The solver failed",
     "solver-killed": "The solve was stopped by force",
     "solver-died": "The solving process died",
@@ -70,19 +78,24 @@ class ProblemResponse(Response):
 
 def describe_issues(code: str, issues: tuple[Issue, ...], limit: int) -> Problem:
     """A 422 that lists up to ``limit`` faults and counts them all."""
-    listed = [
+    listed = list_issue_records(issues[:limit])
+    count = "1 fault" if len(issues) == 1 else f"{len(issues)} faults"
+    detail = f"{count} found." if len(listed) == len(issues) else f"{count} found; the first {limit} are listed."
+    problem = describe(code, detail, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return Problem.model_validate(problem.model_dump() | {"issues": listed, "num_issues": len(issues)})
+
+
+def list_issue_records(issues: tuple[Issue, ...]) -> list[dict[str, str]]:
+    """The faults as JSON values."""
+    return [
         {
             "code": issue.code,
             "pointer": _clip(issue.pointer),
             "message": _clip(issue.message),
             "hint": _clip(issue.hint),
         }
-        for issue in issues[:limit]
+        for issue in issues
     ]
-    count = "1 fault" if len(issues) == 1 else f"{len(issues)} faults"
-    detail = f"{count} found." if len(listed) == len(issues) else f"{count} found; the first {limit} are listed."
-    problem = describe(code, detail, HTTPStatus.UNPROCESSABLE_ENTITY)
-    return Problem.model_validate(problem.model_dump() | {"issues": listed, "num_issues": len(issues)})
 
 
 def _clip(text: str) -> str:
@@ -141,6 +154,12 @@ def install_handlers(app: FastAPI) -> None:
 def reject_instance(error: InvalidInstance, code: str, limit: int) -> ProblemError:
     """The 422 for an instance that breaks rules or that nothing here can solve."""
     return ProblemError(describe_issues(code, error.issues, limit))
+
+
+def reject_parameter(name: str, message: str, hint: str) -> ProblemError:
+    """The 422 for a query parameter that only a second look finds wrong."""
+    issue = Issue("invalid_parameter", message, ("query", name), hint)
+    return ProblemError(describe_issues("invalid-parameter", (issue,), limit=1))
 
 
 def reject_large_body(max_body_bytes: int) -> ProblemError:

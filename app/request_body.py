@@ -13,12 +13,14 @@ from app.problems import ProblemError, describe, reject_large_body
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-async def read_document(request: Request, max_body_bytes: int) -> bytes:
+async def read_document(request: Request, max_body_bytes: int, *, may_be_empty: bool = False) -> bytes:
     """The document in the body.
 
     Raises:
         ProblemError: 415 for another type or encoding, 413 when too large, 400 for broken gzip.
     """
+    if may_be_empty and not await request.body():
+        return b""
     _check_type(request)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):

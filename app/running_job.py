@@ -27,6 +27,7 @@ class RunningJob:
 
     def __init__(self, leases: LeaseStore, lease: Lease, *, lease_s: float, max_attempts: int) -> None:
         self.lease = lease
+        self.on_steps: Callable[[int], None] = lambda _: None
         self._leases, self._lease_s, self._max_attempts = leases, lease_s, max_attempts
         self._best_value = lease.objective_value
         self._unstored: tuple[list[Mapping[str, Any]], dict[str, Any] | None] = ([], None)
@@ -78,39 +79,43 @@ class RunningJob:
         except SQLAlchemyError:
             _log.exception("a piece of the log is lost", extra={"placement": self.lease.id})
 
-    def conclude(self, outcome: Outcome) -> None:
-        """Store how the solve ended. Raises :class:`app.leases.LeaseLost` when that is no longer our business."""
+    def conclude(self, outcome: Outcome) -> str:
+        """Store how the solve ended; in a word.
+
+        Raises:
+            LeaseLost: that is no longer our business.
+        """
         if self._unstored != ([], None):
             self._retry(self._store_unstored)
         result, error, cause = outcome.result, outcome.error, outcome.stop_cause
         was_interrupted = result is None or result["stop_reason"] == StopReason.CANCELLED
         if cause in (StopCause.SHUTDOWN, StopCause.LEASE_LOST) and was_interrupted:
             best = None if result is None else result | {"stop_reason": None}
-            self._requeue(best, outcome.elapsed_s, counts=False)
-        elif cause in (StopCause.CANCEL, StopCause.DISCARD):
+            return self._requeue(best, outcome.elapsed_s, counts=False)
+        if cause in (StopCause.CANCEL, StopCause.DISCARD):
             # Whatever came of it; the store knows what the client wants of that.
-            self._finish(outcome, State.CANCELLED, result=None if result is None or self._is_worse(result) else result)
-        elif result is not None and self._is_worse(result):
+            return self._finish(
+                outcome, State.CANCELLED, result=None if result is None or self._is_worse(result) else result
+            )
+        if result is not None and self._is_worse(result):
             detail = "The solve ended with less than it had already found. The better placement is kept."
-            self._finish(outcome, State.FAILED, error=describe("solver-defect", detail))
-        elif result is not None:
+            return self._finish(outcome, State.FAILED, error=describe("solver-defect", detail))
+        if result is not None:
             if was_interrupted and cause in _STOP_REASONS:
                 result = result | {"stop_reason": _STOP_REASONS[cause]}  # that is why it was interrupted
-            self._finish(outcome, State.SUCCEEDED, result=result)
-        elif error is not None:
-            self._conclude_failure(outcome, error)
+            return self._finish(outcome, State.SUCCEEDED, result=result)
+        return self._conclude_failure(outcome, error or describe("solver-died", "It left nothing behind."))
 
-    def _conclude_failure(self, outcome: Outcome, error: Problem) -> None:
+    def _conclude_failure(self, outcome: Outcome, error: Problem) -> str:
         kind = error.type.rpartition(":")[2]
         is_out_of_memory = kind == "out-of-memory"
         if self._best_value is not None and (is_out_of_memory or outcome.stop_cause in _STOP_REASONS):
             # It ran into a limit, did not end by itself, and its best placement is known and verified.
             reason = StopReason.MEMORY_LIMIT if is_out_of_memory else _STOP_REASONS[StopCause(outcome.stop_cause or "")]
-            self._finish(outcome, State.SUCCEEDED, stop_reason=reason)
-        elif kind == _WORTH_ANOTHER_TRY and self.lease.attempt < self._max_attempts:
-            self._requeue(None, outcome.elapsed_s, counts=True)
-        else:
-            self._finish(outcome, State.FAILED, error=error)
+            return self._finish(outcome, State.SUCCEEDED, stop_reason=reason)
+        if kind == _WORTH_ANOTHER_TRY and self.lease.attempt < self._max_attempts:
+            return self._requeue(None, outcome.elapsed_s, counts=True)
+        return self._finish(outcome, State.FAILED, error=error)
 
     def _finish(
         self,
@@ -120,19 +125,22 @@ class RunningJob:
         result: dict[str, Any] | None = None,
         error: Problem | None = None,
         stop_reason: StopReason | None = None,
-    ) -> None:
+    ) -> str:
         problem = None if error is None else error.model_dump(exclude_none=True)
         self._retry(
             lambda: self._leases.finish(
                 self.lease, state, outcome.elapsed_s, result=result, error=problem, stop_reason=stop_reason
             )
         )
+        return state
 
-    def _requeue(self, best: dict[str, Any] | None, elapsed_s: float, *, counts: bool) -> None:
+    def _requeue(self, best: dict[str, Any] | None, elapsed_s: float, *, counts: bool) -> str:
         self._retry(lambda: self._leases.requeue(self.lease, best, elapsed_s, counts=counts))
+        return "queued_again"
 
     def _store_unstored(self) -> None:
         self._leases.record_progress(self.lease, *self._unstored)
+        self.on_steps(len(self._unstored[0]))
         self._unstored = ([], None)
 
     def _is_worse(self, result: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from app.dispatcher import Dispatcher
 from app.engines import Engine
 from app.engines.local import LocalEngine
 from app.leases import LeaseStore
+from app.metrics import Metrics
 from app.placements import PlacementStore
 from app.settings import Settings
 from app.waiting import Waiting
@@ -29,8 +30,12 @@ class Runtime:
         self.database = Database(settings.database_url, settings.database_busy_timeout_s)
         self._bell = Bell()
         self.placements = PlacementStore(
-            self.database, dispatcher_timeout_s=settings.lease_s, on_change=self._note_change
+            self.database,
+            dispatcher_timeout_s=settings.lease_s,
+            max_queued=settings.max_queued,
+            on_change=self._note_change,
         )
+        self.metrics = Metrics(self.placements.read_queue)
         self.waiting = Waiting(self.placements, self._bell, is_shared=self.database.is_shared)
         self.dispatcher = self._make_dispatcher() if settings.run_dispatcher else None
         self._lock_file: int | None = None
@@ -97,7 +102,7 @@ class Runtime:
             max_log_bytes=settings.max_log_bytes,
             on_change=self._bell.ring,
         )
-        return Dispatcher(leases, make_engine(settings), settings)
+        return Dispatcher(leases, make_engine(settings), settings, self.metrics)
 
     def _lock(self, path: Path) -> None:
         lock_path = path.with_name(path.name + ".lock")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from solver.instance import InterconnectModel, ObjectiveKind, Partition
 from solver.result import Status, StopReason
 
 
@@ -38,11 +39,12 @@ class CancelMode(StrEnum):
     DISCARD = "discard"
 
 
-def _format_time(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
+    """As every answer writes a time: UTC, with microseconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-Moment = Annotated[datetime, PlainSerializer(_format_time, return_type=str)]
+Moment = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
 
 
 class _Document(BaseModel):
@@ -128,6 +130,129 @@ class Placement(_Document):
     request_digest: str = Field(description="sha256 of the request document.")
     result: Answer | None = Field(description="The answer; the best so far while running or after a failure.")
     error: Problem | None = Field(description="Why the job failed.")
+
+
+class PlacementStatus(_Document):
+    """A placement job without its result."""
+
+    id: str
+    state: State
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    heartbeat_at: Moment | None
+    attempt: int
+    priority: int
+    tags: list[str]
+    elapsed_s: float = Field(description="How long it has been solved for, in all attempts.")
+    time_limit_s: float
+    objective_value: float | None
+    best_bound: float | None
+    relative_gap: float | None
+    queue_position: int | None = Field(description="How many start before it; null unless it is queued, and in lists.")
+    error: Problem | None
+
+
+class PlacementList(_Document):
+    """A page of placements."""
+
+    placements: list[PlacementStatus]
+    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+
+
+class NumberedIncumbent(Incumbent):
+    """A step of the search with its place among the events of the placement."""
+
+    sequence: int
+    created_at: Moment
+    relative_gap: float | None
+    attempt: int
+
+
+class IncumbentList(_Document):
+    """Steps of the search, in their order."""
+
+    incumbents: list[NumberedIncumbent]
+
+
+class Cancellation(_Document):
+    """How to cancel a placement."""
+
+    mode: CancelMode = CancelMode.KEEP_BEST
+
+
+class Size(_Document):
+    """How large a problem is."""
+
+    num_operators: int
+    num_edges: int
+    num_devices: int
+    num_assignments: int = Field(description="Operators × devices: what a model of it has to decide.")
+
+
+class Validation(_Document):
+    """What is wrong with a request document."""
+
+    valid: bool
+    issues: list[Issue]
+    num_issues: int = Field(description="How many faults there are, listed or not.")
+    supported: bool = Field(description="Whether some method here can solve it; the issues say why not.")
+    size: Size | None = Field(description="Null when the document cannot be read far enough.")
+
+
+class Violation(_Document):
+    """A rule that a placement breaks."""
+
+    code: str
+    message: str
+    operators: list[str]
+    devices: list[str]
+
+
+class Evaluation(BaseModel):
+    """What a placement is worth."""
+
+    model_config = ConfigDict(extra="allow")
+
+    valid: bool
+    objective_value: float | None = Field(description="Null when the placement is too incomplete to have one.")
+    violations: list[Violation]
+    stages: list[Stage]
+
+
+class Limits(_Document):
+    """What a request may ask for."""
+
+    max_body_bytes: int
+    max_issues: int
+    max_devices: int
+    max_time_limit_s: float
+    max_workers: int
+    default_workers: int
+    memory_limit_bytes: int
+    default_wait_s: float
+    max_wait_s: float
+    max_queued: int
+    max_priority: int
+    max_tags: int
+    retention_days: float | None
+    slots: int = Field(description="Cores of all live dispatchers.")
+
+
+class SupportedQuestion(_Document):
+    """A kind of question that there is a method for."""
+
+    objective: ObjectiveKind
+    partition: Partition
+    interconnect: InterconnectModel
+    constraints: list[str]
+
+
+class Solvers(_Document):
+    """What can be solved here."""
+
+    versions: dict[str, str]
+    questions: list[SupportedQuestion]
 
 
 class Health(_Document):

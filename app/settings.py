@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         default=30.0, gt=0, description="After that long without a heartbeat another dispatcher takes the job over."
     )
+    max_queued: int = Field(default=10_000, ge=1, description="Most placements that may be queued; then 429.")
+    cors_origins: list[str] = Field(
+        default=[], description="Web pages that may use the service, as a JSON list of origins; default: none."
+    )
     retention_days: float | None = Field(
         default=30.0, gt=0, description="How long finished placements are kept; null: for ever."
     )

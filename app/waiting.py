@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 
 from app.bell import Bell
-from app.placements import PlacementStore, Summary
+from app.placements import Event, PlacementNotFound, PlacementStore, Summary
 
 _TICK_S = 1.0
 """How often a waiting request looks whether its client has hung up."""
 _LOOK_INTERVAL_S = 0.3
 _ANSWERING_S = 15.0
+_PAGE = 500
 _log = logging.getLogger(__name__)
 
 
@@ -86,6 +87,29 @@ class Waiting:
             with contextlib.suppress(asyncio.CancelledError):
                 await keeping
             await to_thread.run_sync(set_answering, placement_id, 0.0)
+
+    async def follow(self, tenant: str, placement_id: str, after: int) -> AsyncIterator[Event]:
+        """The events behind a sequence number, as they come, up to the end; or until the server stops."""
+        with self._bell.listen(placement_id) as rung:
+            while not self._is_stopping:
+                rung.clear()
+                try:
+                    events = await to_thread.run_sync(self._list_events, tenant, placement_id, after)
+                    if not events:
+                        summary = await to_thread.run_sync(self._placements.read_summary, tenant, placement_id)
+                        if summary.state.is_terminal and summary.num_events <= after:
+                            return
+                        await rung.wait()
+                except PlacementNotFound:  # deleted meanwhile
+                    return
+                for event in events:
+                    yield event
+                    after = event.sequence
+                    if event.kind == "end":
+                        return
+
+    def _list_events(self, tenant: str, placement_id: str, after: int) -> list[Event]:
+        return self._placements.list_events(tenant, placement_id, after=after, limit=_PAGE)
 
     async def watch(self) -> None:
         """Ring for what other processes have written. Runs until it is cancelled."""

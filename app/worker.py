@@ -48,7 +48,13 @@ def run(task: Task, connection: Connection, log: Connection) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     try:
         request = native.read(gzip.decompress(task.document))
-        options = replace(request.options, time_limit_s=task.time_limit_s, workers=task.workers)
+        limits = [limit for limit in (task.memory_limit_bytes, request.options.memory_limit_bytes) if limit is not None]
+        options = replace(
+            request.options,
+            time_limit_s=task.time_limit_s,
+            workers=task.workers,
+            memory_limit_bytes=min(limits, default=None),
+        )
         _send(connection, {"kind": "started"})
         reporter = Reporter(connection, options)
         try:

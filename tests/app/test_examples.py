@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.openapi import _EXAMPLES as EXAMPLES_OF_OPENAPI
+from app.openapi import EXAMPLES as EXAMPLES_OF_OPENAPI
 from solver import formats
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

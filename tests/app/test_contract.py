@@ -1,0 +1,450 @@
+"""The HTTP contract beside solving: lists, status, progress, cancelling, keys, and what can be asked beforehand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+import uuid
+
+import httpx
+import pytest
+from slow_document import make_slow
+from test_problems import check
+
+from app.schemas import Evaluation, IncumbentList, Limits, PlacementList, PlacementStatus, Solvers, Validation
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """A server of two cores for the tests that keep one of them busy."""
+    from live_server import LiveServer  # noqa: PLC0415
+
+    with LiveServer(tmp_path_factory.mktemp("contract"), STOP_GRACE_S=1) as started:
+        yield started
+    assert not started.list_processes()
+
+
+@pytest.fixture
+def http(live):
+    with httpx.Client(base_url=live.url, timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture
+def running(live, http):
+    """A running placement that has found something; cancelled at the end."""
+    job = live.wait_for_incumbent(live.submit(make_slow(time_limit_s=60)))
+    yield job["id"]
+    http.post(f"/placements/{job['id']}/cancel", json={"mode": "discard"})
+    http.get(f"/placements/{job['id']}", headers={"Prefer": "wait=20"})
+
+
+def read_stream(http, placement_id, **options):
+    """The events of a stream that ends by itself, as (id, kind, data)."""
+    events = []
+    with http.stream("GET", f"/placements/{placement_id}/events", **options) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        fields = {}
+        for line in answer.iter_lines():
+            if line.startswith(":"):
+                continue
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif fields:
+                events.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
+                fields = {}
+    return events
+
+
+# --- lists and status
+
+
+def test_lists_by_state_and_tag_page_by_page(client, tiny):
+    tag = f"t-{uuid.uuid4()}"
+    made = [client.post("/placements", params={"tag": [tag, "all"]}, json=tiny).json()["id"] for _ in range(3)]
+    first = client.get("/placements", params={"tag": tag, "limit": 2}).json()
+    PlacementList.model_validate(first)
+    second = client.get("/placements", params={"tag": tag, "limit": 2, "cursor": first["next_cursor"]}).json()
+    assert [job["id"] for job in first["placements"] + second["placements"]] == made[::-1]
+    assert second["next_cursor"] is None
+    assert first["placements"][0]["tags"] == ["all", tag]
+    assert client.get("/placements", params={"tag": tag, "state": "failed"}).json()["placements"] == []
+    assert len(client.get("/placements", params={"tag": tag, "state": "succeeded"}).json()["placements"]) == 3
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": 0}, {"limit": "many"}, {"state": "asleep"}, {"cursor": "é"}, {"cursor": "//"}, {"tag": "a b"}]
+)
+def test_lists_refuse_what_they_do_not_know(client, query):
+    check(client.get("/placements", params=query), 422, "invalid-parameter")
+
+
+def test_status_is_small_and_tells_the_place_in_the_queue(live, http, running):
+    status = http.get(f"/placements/{running}/status")
+    PlacementStatus.model_validate(status.json())
+    assert status.headers["Retry-After"]
+    assert status.json()["state"] == "running"
+    assert status.json()["objective_value"] > 0
+    assert status.json()["relative_gap"] >= 0
+    assert status.json()["elapsed_s"] > 0
+    assert len(status.content) < 2000
+    big = make_slow()
+    big["solver"]["workers"] = 2  # has to wait
+    waiting = [live.submit(big) for _ in range(2)]
+    positions = [http.get(f"/placements/{job}/status").json()["queue_position"] for job in waiting]
+    assert positions == [0, 1]
+    urgent = http.post("/placements", params={"priority": 9}, json=big, headers=ASYNC).json()["id"]
+    assert http.get(f"/placements/{urgent}/status").json()["queue_position"] == 0
+    for job in (*waiting, urgent):
+        answer = http.post(f"/placements/{job}/cancel")
+        assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
+
+
+# --- entity tags and long polls
+
+
+def test_an_unchanged_placement_is_not_sent_again(client, tiny):
+    answer = client.post("/placements", json=tiny)
+    address = f"/placements/{answer.json()['id']}"
+    again = client.get(address, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["ETag"] == answer.headers["ETag"]
+    assert client.get(address, headers={"If-None-Match": '"0", W/"nothing"'}).status_code == 200
+    assert client.get(address, headers={"If-None-Match": "*"}).status_code == 304
+
+
+def test_a_long_poll_with_a_tag_ends_with_the_next_change(http, running):
+    address = f"/placements/{running}"
+    tag = http.get(address).headers["ETag"]
+    canceller = threading.Timer(0.5, http.post, [f"{address}/cancel"])
+    canceller.start()
+    answer = http.get(address, headers={"If-None-Match": tag, "Prefer": "wait=20"})
+    assert answer.status_code == 200
+    assert answer.headers["ETag"] != tag
+    canceller.join()
+
+
+def test_answers_are_packed_on_request(client, tiny):
+    job = client.post("/placements", json=tiny).json()
+    packed = client.get(f"/placements/{job['id']}", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in client.get("/livez", headers={"Accept-Encoding": "gzip"}).headers
+
+
+# --- progress
+
+
+def test_incumbents_are_numbered_and_stay(http, running):
+    first = http.get(f"/placements/{running}/incumbents").json()
+    IncumbentList.model_validate(first)
+    steps = first["incumbents"]
+    numbers = [step["sequence"] for step in steps]
+    assert numbers == sorted(set(numbers)) != []
+    again = http.get(f"/placements/{running}/incumbents", params={"limit": len(steps)}).json()["incumbents"]
+    assert again == steps
+    rest = http.get(f"/placements/{running}/incumbents", params={"after": numbers[0], "limit": len(steps) - 1}).json()
+    assert rest["incumbents"] == steps[1:]
+    values = [step["objective_value"] for step in steps if step["objective_value"] is not None]
+    assert values == sorted(values, reverse=True)
+
+
+def test_events_are_replayed_from_where_the_client_was_and_end_with_the_end(client, tiny):
+    job = client.post("/placements", json=tiny).json()
+    events = read_stream(client, job["id"])
+    assert [number for number, _, _ in events] == list(range(1, len(events) + 1))
+    kinds = [kind for _, kind, _ in events]
+    assert kinds[:2] == ["state", "state"]
+    assert kinds[-1] == "end"
+    assert "incumbent" in kinds
+    states = [data["state"] for _, kind, data in events if kind == "state"]
+    assert states == ["queued", "running", "succeeded"]
+    assert events[-1][2]["objective_value"] == job["result"]["objective_value"]
+    assert read_stream(client, job["id"], headers={"Last-Event-ID": "2"}) == events[2:]
+    assert read_stream(client, job["id"], params={"after": len(events) - 1}) == events[-1:]
+    assert read_stream(client, job["id"], headers={"Last-Event-ID": str(len(events))}) == []
+    assert read_stream(client, job["id"], headers={"Last-Event-ID": "nonsense"}) == events
+
+
+def test_events_come_while_the_solve_runs(http, running):
+    seen = []
+    with http.stream("GET", f"/placements/{running}/events") as answer:
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                seen.append(line.removeprefix("event: "))
+            if seen.count("incumbent") == 1 and len(seen) == 3:
+                assert http.post(f"/placements/{running}/cancel").status_code == 202
+    assert seen[-1] == "end"
+
+
+def test_a_log_is_read_in_pieces(http, running):
+    whole = http.get(f"/placements/{running}/log")
+    assert whole.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert "objective" in whole.text
+    end = int(whole.headers["Next-Byte"])
+    assert end == len(whole.content)
+    assert http.get(f"/placements/{running}/log", params={"from_byte": 5}).content.startswith(whole.content[5:])
+    check(http.get(f"/placements/{running}/log", params={"from_byte": 10**9}), 416, "log-out-of-range")
+    check(http.get(f"/placements/{running}/log", params={"from_byte": -1}), 422, "invalid-parameter")
+
+
+# --- cancelling and deleting
+
+
+def test_cancelling_keeps_the_best(live, http):
+    job = live.wait_for_incumbent(live.submit(make_slow(time_limit_s=60)))
+    address = f"/placements/{job['id']}"
+    answer = http.post(f"{address}/cancel", json={"mode": "keep_best"})
+    assert answer.status_code == 202
+    PlacementStatus.model_validate(answer.json())
+    assert answer.json()["state"] in ("cancelling", "cancelled")
+    assert answer.headers["Location"] == address
+    ended = live.read(job["id"], wait_s=20)
+    assert ended["state"] == "cancelled"
+    assert not live.list_solves()
+    assert ended["result"]["stop_reason"] == "cancelled"
+    assert ended["result"]["objective_value"] <= job["result"]["objective_value"]
+    assert http.post(f"{address}/cancel").status_code == 202  # again: nothing changes
+    assert http.delete(address).status_code == 204
+    check(http.get(address), 404, "placement-not-found")
+
+
+def test_cancelling_may_discard_everything(live, http):
+    job = live.wait_for_incumbent(live.submit(make_slow(time_limit_s=60)))
+    http.post(f"/placements/{job['id']}/cancel", json={"mode": "discard"})
+    ended = live.read(job["id"], wait_s=20)
+    assert (ended["state"], ended["result"]) == ("cancelled", None)
+
+
+def test_a_running_placement_is_not_deleted(http, running):
+    check(http.delete(f"/placements/{running}"), 409, "not-finished")
+
+
+def test_what_has_ended_is_not_cancelled(client, tiny):
+    job = client.post("/placements", json=tiny).json()
+    check(client.post(f"/placements/{job['id']}/cancel"), 409, "already-finished")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "kind"),
+    [
+        (b'{"mode": "perhaps"}', "application/json", 422, "invalid-document"),
+        (b'{"mood": "discard"}', "application/json", 422, "invalid-document"),
+        (b"[]", "application/json", 422, "invalid-document"),
+        (b"{", "application/json", 400, "unreadable-document"),
+        (b"{}", "text/plain", 415, "unsupported-media-type"),
+    ],
+)
+def test_cancelling_wants_to_be_understood(client, body, content_type, status, kind):
+    address = f"/placements/{uuid.uuid4()}/cancel"
+    check(client.post(address, content=body, headers={"Content-Type": content_type}), status, kind)
+
+
+def test_every_address_of_an_unknown_placement_is_not_found(client):
+    for placement_id in (str(uuid.uuid4()), "validate", "%00", "x" * 1000):
+        address = f"/placements/{placement_id}"
+        for part in ("", "/status", "/incumbents", "/events", "/log"):
+            check(client.get(address + part), 404, "placement-not-found")
+        check(client.delete(address), 404, "placement-not-found")
+        check(client.post(f"{address}/cancel"), 404, "placement-not-found")
+
+
+# --- what comes with a request
+
+
+def test_a_repeated_key_leads_to_the_first_placement(client, tiny):
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    first = client.post("/placements", json=tiny, headers=headers)
+    again = client.post("/placements", json=tiny, headers=headers)
+    assert again.status_code == 200
+    assert again.json() == first.json()
+    other = tiny | {"solver": {"seed": 1}}
+    check(client.post("/placements", json=other, headers=headers), 422, "idempotency-key-reused")
+    check(client.post("/placements", params={"priority": 1}, json=tiny, headers=headers), 422, "idempotency-key-reused")
+
+
+def test_a_key_in_flight_is_a_conflict_until_its_client_is_gone(live, http):
+    slow = make_slow(time_limit_s=60)
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{live.url}/placements", json=slow, headers=headers, timeout=1)
+    answers = [http.post("/placements", json=slow, headers=headers | ASYNC)]
+    while answers[-1].status_code == 409 and len(answers) < 100:
+        check(answers[-1], 409, "request-in-flight")
+        time.sleep(0.1)
+        answers.append(http.post("/placements", json=slow, headers=headers | ASYNC))
+    assert answers[-1].status_code == 202
+    again = http.post("/placements", json=slow, headers=headers | ASYNC)
+    assert again.json()["id"] == answers[-1].json()["id"]
+    waiting = threading.Thread(
+        target=http.post, args=["/placements"], kwargs={"json": slow, "headers": headers | {"Prefer": "wait=20"}}
+    )
+    waiting.start()
+    time.sleep(0.5)
+    check(http.post("/placements", json=slow, headers=headers | ASYNC), 409, "request-in-flight")
+    http.post(f"/placements/{again.json()['id']}/cancel", json={"mode": "discard"})
+    waiting.join()
+
+
+@pytest.mark.usefixtures("running")
+def test_a_request_that_must_not_wait_fails_at_once(http, tiny):
+    big = make_slow()
+    big["solver"]["workers"] = 2
+    answer = http.post("/placements", params={"max_wait_s": 0}, json=big)
+    check(answer, 429, "no-free-slots")
+    assert answer.headers["Retry-After"]
+    tiny["solver"] = {"workers": 1}
+    assert http.post("/placements", params={"max_wait_s": 0}, json=tiny).status_code == 200
+    expired = http.post("/placements", params={"max_wait_s": 0.2}, json=big)
+    assert expired.status_code == 200
+    assert expired.json()["state"] == "expired"
+    assert expired.json()["error"]["type"] == "urn:placewright:problem:waited-too-long"
+
+
+def test_a_placement_starts_from_an_earlier_one(http):
+    slow = make_slow(time_limit_s=2)
+    first = http.post("/placements", json=slow).json()
+    again = http.post("/placements", params={"warm_start": first["id"]}, json=slow).json()
+    values = {step["found_by"]: step["objective_value"] for step in again["result"]["incumbents"]}
+    assert values["hint"] == first["result"]["objective_value"]
+    assert again["result"]["objective_value"] <= first["result"]["objective_value"]
+    problem = check(
+        http.post("/placements", params={"warm_start": str(uuid.uuid4())}, json=slow), 422, "invalid-parameter"
+    )
+    assert problem["issues"][0]["pointer"] == "/query/warm_start"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"priority": 101},
+        {"priority": "high"},
+        {"max_wait_s": -1},
+        {"max_wait_s": "nan"},
+        {"warm_start": "latest"},
+        {"tag": "a b"},
+        {"tag": [f"t{i}" for i in range(21)]},
+        {"colour": "red"},
+    ],
+)
+def test_wishes_that_make_no_sense(client, tiny, query):
+    check(client.post("/placements", params=query, json=tiny), 422, "invalid-parameter")
+
+
+def test_a_full_queue_takes_no_more(start_server):
+    live = start_server(MAX_QUEUED=1, SLOTS=1)
+    live.wait_for_incumbent(live.submit(make_slow()))
+    live.submit(make_slow())
+    check(httpx.post(f"{live.url}/placements", json=make_slow(), headers=ASYNC), 429, "queue-full")
+
+
+# --- documents without a solve
+
+
+def test_validation_lists_faults_as_an_answer(client, tiny):
+    good = client.post("/placements/validate", json=tiny).json()
+    Validation.model_validate(good)
+    assert good == {
+        "valid": True,
+        "issues": [],
+        "num_issues": 0,
+        "supported": True,
+        "size": {"num_operators": 2, "num_edges": 1, "num_devices": 3, "num_assignments": 6},
+    }
+    tiny["graph"]["edges"][0]["target"] = "ghost"
+    bad = client.post("/placements/validate", json=tiny)
+    assert bad.status_code == 200
+    assert not bad.json()["valid"]
+    assert [issue["pointer"] for issue in bad.json()["issues"]] == ["/graph/edges/0/target"]
+    check(
+        client.post("/placements/validate", content=b"{", headers={"Content-Type": "application/json"}),
+        400,
+        "unreadable-document",
+    )
+    check(client.post("/placements/validate", content=b"{}"), 415, "unsupported-media-type")
+
+
+def test_evaluation_recomputes(client, tiny):
+    def evaluate(placement):
+        return client.post("/placements/evaluate", json={"request": tiny, "placement": placement})
+
+    answer = evaluate({"a": "gpu:0", "b": "gpu:1"}).json()
+    Evaluation.model_validate(answer)
+    assert (answer["valid"], answer["objective_value"]) == (True, pytest.approx(3.5))
+    assert [stage["load_ms"] for stage in answer["stages"]] == pytest.approx([2.5, 3.5])
+    broken = evaluate({"a": "gpu:0", "b": "gpu:9"})
+    assert broken.status_code == 200
+    assert not broken.json()["valid"]
+    assert broken.json()["violations"][0]["code"]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointers"),
+    [
+        (lambda d: d.pop("placement"), ["/placement"]),
+        (lambda d: d.pop("request"), ["/request"]),
+        (lambda d: d.update(extra=1), ["/extra"]),
+        (lambda d: d["placement"].update(a=1), ["/placement/a"]),
+        (lambda d: d.update(placement=[]), ["/placement"]),
+        (lambda d: d["request"]["graph"]["edges"][0].update(target="ghost"), ["/request/graph/edges/0/target"]),
+    ],
+)
+def test_evaluation_names_every_fault(client, tiny, change, pointers):
+    document = {"request": tiny, "placement": {"a": "gpu:0", "b": "gpu:0"}}
+    change(document)
+    problem = check(client.post("/placements/evaluate", json=document), 422, "invalid-document")
+    assert [issue["pointer"] for issue in problem["issues"]] == pointers
+
+
+def test_the_service_says_beforehand_what_it_can_and_what_it_allows(client, tiny):
+    limits = client.get("/limits").json()
+    Limits.model_validate(limits)
+    assert limits["max_body_bytes"] == 1024 * 1024
+    assert limits["slots"] == limits["max_workers"] == 2
+    solvers = client.get("/solvers").json()
+    Solvers.model_validate(solvers)
+    assert solvers["versions"]["placewright"]
+    questions = {(q["objective"], q["partition"], q["interconnect"]): q["constraints"] for q in solvers["questions"]}
+    for objective in ("throughput", "latency", "cost"):
+        document = tiny | {"objective": {"kind": objective}}
+        is_supported = client.post("/placements/validate", json=document).json()["supported"]
+        assert is_supported == ((objective, "acyclic", "host") in questions)
+    assert {"pinned", "forbidden"} <= set(questions["throughput", "acyclic", "host"])
+    example = client.get("/examples/tiny").json()
+    assert client.post("/placements", json=example).json()["state"] == "succeeded"
+    check(client.get("/examples/none"), 404, "example-not-found")
+
+
+def test_figures_for_prometheus(client, tiny):
+    job = client.post("/placements", json=tiny).json()
+    client.get(f"/placements/{job['id']}/status")
+    answer = client.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    figures = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
+    assert float(figures['placewright_placements{state="succeeded"}']) >= 1
+    assert float(figures["placewright_slots"]) == 2
+    assert float(figures['placewright_solve_seconds_count{outcome="succeeded"}']) >= 1
+    route = 'method="GET",route="/placements/{placement_id}/status",status="200"'
+    assert float(figures[f"placewright_request_seconds_count{{{route}}}"]) >= 1
+    assert job["id"] not in answer.text
+
+
+def test_pages_of_elsewhere_may_not_use_it_unless_told(client, start_server):
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    assert "Access-Control-Allow-Origin" not in client.options("/placements", headers=asked).headers
+    live = start_server(CORS_ORIGINS='["https://app.example"]')
+    allowed = httpx.options(f"{live.url}/placements", headers=asked)
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://app.example"
+    other = httpx.options(f"{live.url}/placements", headers=asked | {"Origin": "https://evil.example"})
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_gzip_in_for_every_document(client, tiny):
+    body = gzip.compress(json.dumps({"request": tiny, "placement": {"a": "gpu:0", "b": "gpu:0"}}).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert client.post("/placements/evaluate", content=body, headers=headers).json()["valid"]
