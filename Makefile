@@ -47,8 +47,8 @@ bench: install ## quality, speed and alternatives over PLACEWRIGHT_WORKLOADS, el
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 lock: install ## compile the requirements locks again: hashes, no addresses
 	$(BIN)/python -m pip install --quiet uv
-	$(LOCK) --extra service --extra bench --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
-	$(LOCK) --extra service --constraint requirements.lock --output-file requirements-service.lock pyproject.toml
+	$(LOCK) --extra service --extra telemetry --extra postgres --extra bench --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
+	$(LOCK) --extra service --extra telemetry --extra postgres --constraint requirements.lock --output-file requirements-service.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --output-file requirements-build.lock requirements-build.in
 
 clean: ## remove what the other commands made

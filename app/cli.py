@@ -134,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_address(serve, port=8000)
     dispatch = add_command("dispatch", _dispatch, "run the jobs of a PostgreSQL database that other servers take in")
     _add_address(dispatch, port=8001)
+    secret = add_command("webhook-secret", _webhook_secret, "print the secret that a tenant verifies its webhooks with")
+    secret.add_argument("--tenant", default="default", help="whose webhooks (default: default)")
     add_command("migrate", _migrate, "bring the database of the service to the newest schema")
     return parser
 
@@ -276,6 +278,19 @@ def _migrate(_arguments: argparse.Namespace) -> int:
         migrate()
     except OSError as error:
         raise CommandError(_reason(error)) from error
+    return EXIT_FOUND
+
+
+def _webhook_secret(arguments: argparse.Namespace) -> int:
+    _check_service()
+
+    from app.settings import Settings
+    from app.webhooks import secret_of
+
+    secret = Settings().webhook_secret
+    if secret is None:
+        raise CommandError("PLACEWRIGHT_WEBHOOK_SECRET is not set")
+    print(secret_of(arguments.tenant, secret))  # noqa: T201  this is what the command is for
     return EXIT_FOUND
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import uuid4
 
 from app.engines import Engine, StopCause, Task
@@ -15,6 +16,7 @@ from app.problems import describe
 from app.running_job import RunningJob
 from app.schemas import CancelMode
 from app.settings import Settings
+from app.tracing import current_parent, span
 from solver.solve import report_versions
 
 _TICK_S = 0.5
@@ -144,9 +146,11 @@ class Dispatcher:
                 stop_grace_s=limits.stop_grace_s,
                 overrun_grace_s=limits.overrun_grace_s,
                 startup_grace_s=limits.startup_grace_s,
-                trace_parent=lease.trace_parent,
             )
-            outcome_name = job.conclude(self._engine.run(task, job))
+            with span("placewright.job", lease.trace_parent, placement=lease.id, attempt=lease.attempt) as job_span:
+                task = replace(task, trace_parent=current_parent())
+                outcome_name = job.conclude(self._engine.run(task, job))
+                job_span.set_attribute("outcome", outcome_name)
             _log.info("solve ended: %s", outcome_name, extra=names)
         except LeaseLost:
             outcome_name = "lease_lost"

@@ -22,6 +22,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from app.database import Database
+from app.logs import configure_logs
 from app.metrics import MeasuredRequests
 from app.openapi import install_documentation
 from app.problems import BodyLimitProblems, install_handlers
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None, *, has_placements: bool = True)
         redoc_url=None,
         max_body_size=settings.max_body_bytes,
         lifespan=_run_jobs,
+        telemetry={"auto_configure": True, "logs": False, "operation_spans": False},
     )
     app.state.settings = settings
     runtime = Runtime(settings)
@@ -121,16 +123,16 @@ def serve(host: str, port: int, *, has_placements: bool = True) -> None:
         OSError: the port or the database cannot be had; in a sentence for the operator.
         SystemExit: at the end, with 128 + the signal, or 3 when the service could not start.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    app = create_app(has_placements=has_placements)
+    settings = Settings()
+    configure_logs(settings.log_format)
+    app = create_app(settings, has_placements=has_placements)
     # Both before uvicorn, which would answer a failure with a traceback.
     with _listen(host, port) as listener:
         runtime: Runtime = app.state.runtime
         runtime.take_database()
-        server = _Server(uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=10))
+        server = _Server(uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=10, log_config=None))
         server.run([listener])
     if not server.started:
         sys.exit(3)

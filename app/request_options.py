@@ -38,6 +38,10 @@ class RequestOptions(BaseModel):
         default=None, pattern=f"^{ID_PATTERN}$", description="Id of an earlier placement to start the search from."
     )
 
+    webhook_url: str | None = Field(
+        default=None, max_length=2048, description="Told once the placement has ended (Standard Webhooks, signed)."
+    )
+
     @field_validator("tag")
     @classmethod
     def _drop_repetitions(cls, tags: list[str]) -> list[str]:

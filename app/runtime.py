@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from app.bell import Bell
+from app.courier import Courier
 from app.database import Database
 from app.dispatcher import Dispatcher
 from app.engines import Engine
@@ -38,6 +39,7 @@ class Runtime:
         self.metrics = Metrics(self.placements.read_queue)
         self.waiting = Waiting(self.placements, self._bell, is_shared=self.database.is_shared)
         self.dispatcher = self._make_dispatcher() if settings.run_dispatcher else None
+        self._courier = self._make_courier() if settings.run_dispatcher else None
         self._lock_file: int | None = None
         self._has_database = False
 
@@ -65,6 +67,8 @@ class Runtime:
         self.take_database()
         if self.dispatcher is not None:
             self.dispatcher.start(is_alone=not self.database.is_shared)
+        if self._courier is not None:
+            self._courier.start()
 
     def begin_stop(self) -> None:
         """Start no more solves, interrupt the running ones, and let every waiting request go."""
@@ -77,6 +81,8 @@ class Runtime:
         self.begin_stop()
         if self.dispatcher is not None:
             self.dispatcher.stop()
+        if self._courier is not None:
+            self._courier.stop()
         self.database.close()
         self._unlock()
 
@@ -103,6 +109,12 @@ class Runtime:
             on_change=self._bell.ring,
         )
         return Dispatcher(leases, make_engine(settings), settings, self.metrics)
+
+    def _make_courier(self) -> Courier | None:
+        secret = self.settings.webhook_secret
+        if secret is None:
+            return None
+        return Courier(self.database, secret, may_be_private=self.settings.webhook_allow_private)
 
     def _lock(self, path: Path) -> None:
         lock_path = path.with_name(path.name + ".lock")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.exc import ArgumentError
 
 from app.database import driver_url
+from app.webhooks import decode_secret
 
 _EXAMPLE = "example: sqlite:////var/lib/placewright/jobs.sqlite3"
 _MEMORY_SHARE = 0.8
@@ -97,6 +98,22 @@ class Settings(BaseSettings):
     heartbeat_interval_s: float = Field(
         default=5.0, gt=0, description="How often a running solve shows that it is watched."
     )
+
+    webhook_secret: str | None = Field(
+        default=None, description="whsec_ and 24 or more bytes in base64; without one there are no webhooks."
+    )
+    webhook_allow_private: bool = Field(
+        default=False,
+        description="Webhooks may go to private addresses and without TLS; for a closed network.",
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Of the log on standard error.")
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_secret(cls, secret: str | None) -> str | None:
+        if secret is not None:
+            decode_secret(secret)
+        return secret
 
     @model_validator(mode="after")
     def _check_database(self) -> Self:

@@ -23,7 +23,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.trace import Span
+
 from app.engines import Task
+from app.tracing import exported, span
 from solver.errors import InvalidInstance, PlacewrightError
 from solver.formats import native
 from solver.instance import SolverOptions
@@ -46,6 +49,11 @@ def run(task: Task, connection: Connection, log: Connection) -> None:
     _listen_for_interrupt(stop)  # before any other thread is there to receive the signal instead
     _separate()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    with exported(), span("placewright.solve", task.trace_parent, placement=task.placement_id) as solve_span:
+        _solve(task, connection, stop, solve_span)
+
+
+def _solve(task: Task, connection: Connection, stop: threading.Event, solve_span: Span) -> None:
     try:
         request = native.read(gzip.decompress(task.document))
         limits = [limit for limit in (task.memory_limit_bytes, request.options.memory_limit_bytes) if limit is not None]
@@ -69,6 +77,9 @@ def run(task: Task, connection: Connection, log: Connection) -> None:
             )
         finally:
             reporter.close()  # two threads must not write to the pipe at once
+        solve_span.set_attributes({"status": result.status, "stop_reason": result.stop_reason})
+        for phase, seconds in result.timings_s.items():
+            solve_span.set_attribute(f"{phase}_s", seconds)
         _send(connection, {"kind": "result", "result": native.result_document(result)})
     except MemoryError:
         detail = "The process could not get more memory. A smaller instance or fewer workers need less."

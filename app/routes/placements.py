@@ -43,6 +43,8 @@ from app.routes.dependencies import (
 )
 from app.schemas import PlacementList, PlacementStatus, State
 from app.settings import Settings
+from app.tracing import current_parent
+from app.webhooks import UnusableAddress, check_address
 
 router = APIRouter(tags=["placements"])
 _ANSWERING_S = 15.0
@@ -227,6 +229,8 @@ def _prepare(
     document: bytes, options: RequestOptions, identity: Identity, settings: Settings, idempotency_key: str | None
 ) -> NewPlacement:
     """Check the document; the job for it."""
+    if options.webhook_url is not None:
+        _check_webhook(options.webhook_url, settings)
     asked = admit(document, settings.max_issues)
     digest = hashlib.sha256(document).hexdigest()
     return NewPlacement(
@@ -240,9 +244,21 @@ def _prepare(
         tags=tuple(options.tag),
         max_wait_s=options.max_wait_s,
         warm_start=options.warm_start,
+        webhook_url=options.webhook_url,
+        trace_parent=current_parent(),
         idempotency_key=idempotency_key,
         answering_s=_ANSWERING_S,
     )
+
+
+def _check_webhook(url: str, settings: Settings) -> None:
+    if settings.webhook_secret is None:
+        hint = "Ask the operator of the service, or follow the placement's events."
+        raise reject_parameter("webhook_url", "webhooks are not set up here", hint)
+    try:
+        check_address(url, may_be_private=settings.webhook_allow_private)
+    except UnusableAddress as error:
+        raise reject_parameter("webhook_url", str(error), "Give the https:// address of a public host.") from error
 
 
 def _is_finished(summary: Summary) -> bool:

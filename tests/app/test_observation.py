@@ -1,0 +1,84 @@
+"""What whoever runs the service sees: logs and traces."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+
+proto = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+
+
+@pytest.fixture
+def collector():
+    """Receives spans as a collector does (OTLP over HTTP)."""
+    spans = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            if self.path == "/v1/traces":
+                request = proto.ExportTraceServiceRequest.FromString(body)
+                spans.extend(s for r in request.resource_spans for scope in r.scope_spans for s in scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", spans
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_trace_leads_from_the_request_into_the_process_of_the_solve(start_server, collector, monkeypatch, tiny):
+    address, spans = collector
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    live = start_server()
+    parent = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+    job = httpx.post(f"{live.url}/placements", json=tiny, headers={"traceparent": parent}, timeout=30).json()
+    deadline = time.monotonic() + 20
+    ours = {}
+    while time.monotonic() < deadline and not {"placewright.job", "placewright.solve"} <= set(ours):
+        ours = {span.name: span for span in spans if span.trace_id.hex() == parent.split("-")[1]}
+        time.sleep(0.05)
+    live.stop()
+    ours = {span.name: span for span in spans if span.trace_id.hex() == parent.split("-")[1]}
+    [request] = [span for name, span in ours.items() if "POST" in name]
+    assert request.parent_span_id.hex() == parent.split("-")[2]
+    assert ours["placewright.job"].parent_span_id == request.span_id
+    assert ours["placewright.solve"].parent_span_id == ours["placewright.job"].span_id
+    attributes = {a.key: a.value.string_value for a in ours["placewright.solve"].attributes}
+    assert attributes["placement"] == job["id"]
+    assert attributes["status"] == "optimal"
+
+
+def test_machines_get_a_json_object_a_line_that_names_the_placement(start_server, tiny):
+    live = start_server(LOG_FORMAT="json")
+    job = httpx.post(f"{live.url}/placements", json=tiny, timeout=30).json()
+    httpx.get(f"{live.url}/placements/{job['id']}/status")
+    live.stop()
+    lines = [json.loads(line) for line in live.log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    about = [line for line in lines if line.get("placement") == job["id"]]
+    assert "solve starts" in [line["message"] for line in about]
+    [access] = [line for line in about if line["logger"] == "uvicorn.access"]
+    assert (access["method"], access["status"]) == ("GET", 200)
+
+
+def test_people_get_the_placement_at_the_end_of_the_line(start_server, tiny):
+    live = start_server()
+    job = httpx.post(f"{live.url}/placements", json=tiny, timeout=30).json()
+    live.stop()
+    assert f"solve starts [placement={job['id']} attempt=1]" in live.log.read_text()
