@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo serve test lint format openapi bench lock clean
+.PHONY: help install demo serve test lint audit format openapi bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,12 +27,15 @@ serve: install ## the HTTP service on 127.0.0.1:8000
 test: install ## the whole test suite
 	$(BIN)/python -m pytest
 
-lint: install ## style, types and the direction of imports
+lint: install audit ## style, types, the direction of imports, known weaknesses
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m app.openapi_file | diff -u openapi.json - || { echo "openapi.json is not what the service says: make openapi"; exit 1; }
+
+audit: install ## known weaknesses of the locked dependencies
+	$(BIN)/python .ci/audit.py
 
 format: install ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
@@ -45,10 +48,11 @@ bench: install ## quality, speed and alternatives over PLACEWRIGHT_WORKLOADS, el
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+SERVICE := --extra service --extra telemetry --extra postgres --extra oidc --extra client
 lock: install ## compile the requirements locks again: hashes, no addresses
 	$(BIN)/python -m pip install --quiet uv
-	$(LOCK) --extra service --extra telemetry --extra postgres --extra bench --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
-	$(LOCK) --extra service --extra telemetry --extra postgres --constraint requirements.lock --output-file requirements-service.lock pyproject.toml
+	$(LOCK) $(SERVICE) --extra bench --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
+	$(LOCK) $(SERVICE) --constraint requirements.lock --output-file requirements-service.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --output-file requirements-build.lock requirements-build.in
 
 clean: ## remove what the other commands made

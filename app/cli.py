@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.display import Forgiving, open_console, printable
 from app.document_output import check_writable, encode, write_file, write_standard_output
+from app.keys_cli import KeysError, add_keys_command, run_keys_command
 from app.search import run_search, search_here
 from app.summary import print_result, print_verification
 from solver.errors import InvalidInstance, Issue, UnreadableDocument
@@ -45,7 +46,17 @@ EXIT_SIGNAL = 128
 
 MAX_ISSUES_NAMED = 20
 SERVICE_PACKAGES = frozenset(
-    {"alembic", "fastapi", "prometheus_client", "psycopg", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"}
+    {
+        "alembic",
+        "fastapi",
+        "limits",
+        "prometheus_client",
+        "psycopg",
+        "pydantic_settings",
+        "sqlalchemy",
+        "starlette",
+        "uvicorn",
+    }
 )
 
 _OBJECTIVE_OPTIONS = {
@@ -136,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_address(dispatch, port=8001)
     secret = add_command("webhook-secret", _webhook_secret, "print the secret that a tenant verifies its webhooks with")
     secret.add_argument("--tenant", default="default", help="whose webhooks (default: default)")
+    add_keys_command(add_command("keys", _keys, "make, list and revoke the keys of the service"), _keys)
     add_command("migrate", _migrate, "bring the database of the service to the newest schema")
     return parser
 
@@ -291,6 +303,16 @@ def _webhook_secret(arguments: argparse.Namespace) -> int:
     if secret is None:
         raise CommandError("PLACEWRIGHT_WEBHOOK_SECRET is not set")
     print(secret_of(arguments.tenant, secret))  # noqa: T201  this is what the command is for
+    return EXIT_FOUND
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    _check_service()
+    try:
+        document = run_keys_command(arguments)
+    except KeysError as error:
+        raise CommandError(printable(str(error))) from error
+    _deliver(document, None, to_standard_output=True)
     return EXIT_FOUND
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -80,6 +80,11 @@ class Database:
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             session.connection()  # begins it: what the caller takes the time for, it does alone
             yield session
+
+    def take_turn(self, session: Session, name: str) -> None:
+        """Until the transaction ends, let other transactions that take their turn under this name wait."""
+        if self.is_shared:  # writers of a SQLite file come one after the other anyway
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
     def now(self, session: Session) -> datetime:
         """The time by the one clock that everybody who shares the database has."""

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 
-from app.tables import DEFAULT_TENANT
+from app.auth.guard import Guard, Identity
 
-ALL_SCOPES = frozenset({"read", "write"})
+__all__ = ["Identity", "IdentityOf", "identify"]
 
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The tenant, the key it showed, and what it may do: ``read`` placements, ``write`` (make, cancel, delete) them."""
-
-    tenant: str = DEFAULT_TENANT
-    key_id: str | None = None
-    scopes: frozenset[str] = ALL_SCOPES
+# For the documentation of the routes; what counts is the guard.
+_in_the_documentation = HTTPBearer(
+    scheme_name="key",
+    description="An API key, or a token of the OpenID Connect issuer; needed where authentication is on.",
+    auto_error=False,
+)
 
 
-async def identify(request: Request) -> Identity:  # noqa: ARG001
-    """The default identity: nobody has to show anything."""
-    return Identity()
+async def identify(request: Request, _: Annotated[object, Depends(_in_the_documentation)]) -> Identity:
+    """The caller, if the door opens for it; see :meth:`app.auth.guard.Guard.admit`."""
+    guard: Guard = request.app.state.guard
+    return await guard.admit(request)
 
 
 IdentityOf = Annotated[Identity, Depends(identify)]

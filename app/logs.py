@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from app.routes.dependencies import ID_PATTERN
 
-_OURS = ("placement", "attempt", "tenant", "delivery")
+_OURS = ("tenant", "key", "client", "method", "route", "placement", "attempt", "delivery", "status")
 """What a line may carry beside its message, given as ``extra``."""
 _ADDRESS = re.compile(f"/placements/({ID_PATTERN})")
 _ACCESS = ("client", "method", "path", "http_version", "status")

@@ -16,12 +16,16 @@ from types import FrameType
 
 import uvicorn
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
+from app.auth.audit import AuditLog
+from app.auth.guard import Guard, warn_of_open_door
+from app.auth.keys import KeyStore
 from app.database import Database
+from app.identity import identify
 from app.logs import configure_logs
 from app.metrics import MeasuredRequests
 from app.openapi import install_documentation
@@ -40,9 +44,9 @@ class Service(FastAPI):
     """FastAPI with problem documents also for what is answered outside its exception handlers."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the conversion of the plain 413 around everything."""
+        """Put the conversion of the plain 413 around everything, and the audit log around that."""
         limit: int = self.state.settings.max_body_bytes
-        return BodyLimitProblems(super().build_middleware_stack(), limit)
+        return AuditLog(BodyLimitProblems(super().build_middleware_stack(), limit))
 
 
 def create_app(settings: Settings | None = None, *, has_placements: bool = True) -> FastAPI:
@@ -61,6 +65,7 @@ def create_app(settings: Settings | None = None, *, has_placements: bool = True)
     app.state.settings = settings
     runtime = Runtime(settings)
     app.state.runtime = runtime
+    app.state.guard = Guard(settings, KeyStore(runtime.database))
     app.state.door = CapacityLimiter(_PARSERS)
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_GZIP_BYTES, compresslevel=3)
     if settings.cors_origins:
@@ -75,7 +80,7 @@ def create_app(settings: Settings | None = None, *, has_placements: bool = True)
     install_handlers(app)
     app.include_router(operation_router)
     if has_placements:
-        app.include_router(placements_router)
+        app.include_router(placements_router, dependencies=[Depends(identify)])  # so that no route is forgotten
     install_documentation(app)
     return app
 
@@ -132,6 +137,7 @@ def serve(host: str, port: int, *, has_placements: bool = True) -> None:
     with _listen(host, port) as listener:
         runtime: Runtime = app.state.runtime
         runtime.take_database()
+        warn_of_open_door(host, settings)
         server = _Server(uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=10, log_config=None))
         server.run([listener])
     if not server.started:

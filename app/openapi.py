@@ -73,6 +73,8 @@ METRICS: dict[str, Any] = {
 }
 _PROBLEMS = {
     400: ("The body is not JSON, or not valid gzip.", "unreadable-document"),
+    401: ("A key is needed, or the one sent is not good.", "not-authenticated"),
+    403: ("The key does not allow this.", "not-allowed"),
     404: ("There is no such placement.", "placement-not-found"),
     409: ("The placement, or the request of this key, is in another state than that needs.", "not-finished"),
     413: ("The body is too large.", "body-too-large"),
@@ -82,7 +84,10 @@ _PROBLEMS = {
         "The document breaks rules, all of them listed, or asks for what nothing here can solve.",
         "invalid-document",
     ),
-    429: ("All cores are taken and the request must not wait, or too many are queued.", "no-free-slots"),
+    429: (
+        "The key asks too often or has all it may have, the queue is full, or no core is free for what must not wait.",
+        "rate-limited",
+    ),
     503: ("The job database or the dispatcher is not available.", "database-unavailable"),
 }
 _FAULT = Issue("missing_field", "the field 'graph' is missing", ("graph",), "add the field")
@@ -165,6 +170,15 @@ def _drop_framework_errors(document: dict[str, Any]) -> None:
         document["components"]["schemas"].pop(name, None)
 
 
+def _document_doors(document: dict[str, Any]) -> None:
+    """Whatever needs a key may be refused for want of it."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "security" in operation:
+                refusals = {str(status): entry for status, entry in document_problems(401, 403, 429, 503).items()}
+                operation["responses"] = dict(sorted((refusals | operation["responses"]).items()))
+
+
 _BODIES = {
     "/placements": REQUEST_BODY,
     "/placements/validate": REQUEST_BODY,
@@ -183,6 +197,7 @@ def install_documentation(app: FastAPI) -> None:
                 document["paths"][path]["post"]["requestBody"] = body
             schemas = document["components"]["schemas"]
             _drop_framework_errors(document)
+            _document_doors(document)
             for model in (RequestDocument, Cancellation, Problem):
                 schema = model.model_json_schema(ref_template=_REF)
                 schemas.update(schema.pop("$defs", {}))

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.auth.allowance import NO_BOUNDS, Allowance, check_quota
 from app.database import Database
 from app.job_rows import REQUEST, RESULT, START, add_event, change_state, end_cancelled, pack, unpack
 from app.schemas import CancelMode, State
@@ -78,6 +79,8 @@ class NewPlacement:
     answering_s: float = 0.0
     webhook_url: str | None = None
     trace_parent: str | None = None
+    key_id: str | None = None
+    allowance: Allowance = NO_BOUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ class PlacementStore:
         Raises:
             KeyInFlight, KeyReused: see there.
             StartNotUsable: the placement to start from does not exist.
+            QuotaExceeded: the key has all it may have.
             NoFreeSlots: ``max_wait_s`` is 0 and the job could not start now.
             QueueFull: see there.
         """
@@ -169,6 +173,17 @@ class PlacementStore:
             now = self._database.now(session)
             if new.idempotency_key is not None and (known := self._find_repeated(session, new, now)):
                 return known, False
+            if new.allowance != NO_BOUNDS:
+                self._database.take_turn(session, f"quota {new.tenant} {new.key_id}")
+                check_quota(
+                    session,
+                    now,
+                    tenant=new.tenant,
+                    key_id=new.key_id,
+                    allowance=new.allowance,
+                    workers=new.workers,
+                    time_limit_s=new.time_limit_s,
+                )
             start = None if new.warm_start is None else _read_start(session, new.tenant, new.warm_start)
             queued = select(func.count()).where(PlacementRow.state == State.QUEUED)
             if (session.scalar(queued) or 0) >= self._max_queued:
@@ -350,6 +365,7 @@ def _make_row(new: NewPlacement, now: datetime) -> PlacementRow:
     return PlacementRow(
         id=str(uuid4()),
         tenant=new.tenant,
+        key_id=new.key_id,
         state=State.QUEUED,
         priority=new.priority,
         created_at=now,

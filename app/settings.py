@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 from sqlalchemy.exc import ArgumentError
 
+from app.auth.settings import AuthSettings
 from app.database import driver_url
 from app.webhooks import decode_secret
 
@@ -38,7 +39,7 @@ def measure_memory(limit_file: Path = _CGROUP_MEMORY) -> int:
         return total
 
 
-class Settings(BaseSettings):
+class Settings(AuthSettings):
     """The operator of the service sets these; a request can only ask for less."""
 
     model_config = SettingsConfigDict(env_prefix="PLACEWRIGHT_", extra="forbid", frozen=True)

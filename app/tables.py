@@ -26,12 +26,15 @@ class PlacementRow(Base):
         Index("ix_placements_queue", "state", "priority", "sequence"),
         Index("ix_placements_tenant", "tenant", "sequence"),
         Index("ux_placements_idempotency", "tenant", "idempotency_key", unique=True),
+        Index("ix_placements_key", "tenant", "key_id", "state"),
         {"sqlite_autoincrement": True},
     )
 
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(36), unique=True)
     tenant: Mapped[str] = mapped_column(String(64), server_default=DEFAULT_TENANT)
+    key_id: Mapped[str | None] = mapped_column(String(64))
+    """The API key or the token's subject that made the job."""
     state: Mapped[str] = mapped_column(String(16))
     priority: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime]
@@ -162,3 +165,24 @@ class DeliveryRow(Base):
             attempts=0,
             next_attempt_at=now,
         )
+
+
+class KeyRow(Base):
+    """An API key: everything but the key."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Part of the key, and no secret."""
+    secret_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    tenant: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(64))
+    """For people."""
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    requests_per_minute: Mapped[int | None]
+    max_jobs: Mapped[int | None]
+    cpu_seconds_per_day: Mapped[float | None]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]

@@ -20,7 +20,7 @@ import httpx
 from app.client.errors import ServiceUnreachable, UnexpectedAnswer, describe_refusal
 
 _TRANSIENT = frozenset({429, 502, 503, 504})
-_IN_FLIGHT = "idempotency-key-in-flight"
+_IN_FLIGHT = "request-in-flight"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
-from starlette.responses import RedirectResponse, Response
+from fastapi import APIRouter
+from starlette.responses import Response
 
 from app.capabilities import describe_solver
 from app.identity import IdentityOf
@@ -65,9 +65,3 @@ async def read_example_document(name: str, identity: IdentityOf) -> Response:
         raise ProblemError(describe("example-not-found", detail, HTTPStatus.NOT_FOUND))
     example: dict[str, Any] = await to_thread.run_sync(read_example, name)
     return AsciiJSONResponse(example)
-
-
-@router.get("/", include_in_schema=False)
-async def show_entrance(request: Request) -> Response:
-    """People start at the documentation."""
-    return RedirectResponse(request.url_for("show_docs").path)

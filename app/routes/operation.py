@@ -5,9 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from anyio import to_thread
-from fastapi import APIRouter
-from starlette.responses import Response
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import RedirectResponse, Response
 
+from app.identity import identify
 from app.metrics import CONTENT_TYPE
 from app.openapi import METRICS, document_problems
 from app.problems import ProblemError, describe
@@ -38,7 +39,14 @@ async def check_readiness(runtime: RuntimeOf) -> Health:
     summary="Figures for Prometheus",
     response_model=None,
     responses={200: METRICS, **document_problems(503)},
+    dependencies=[Depends(identify)],
 )
 async def read_metrics(runtime: RuntimeOf) -> Response:
     """Of this process; those of the queue are of the whole database."""
     return Response(await to_thread.run_sync(runtime.metrics.expose), media_type=CONTENT_TYPE)
+
+
+@router.get("/", include_in_schema=False)
+async def show_entrance(request: Request) -> Response:
+    """People start at the documentation."""
+    return RedirectResponse(request.url_for("show_docs").path)

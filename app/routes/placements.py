@@ -14,6 +14,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from app.admission import admit, read_cancellation
+from app.auth.allowance import QuotaExceeded
 from app.identity import Identity, IdentityOf
 from app.openapi import ACCEPTED, CANCELLATION_BODY, FINISHED, PREFER, READ, REQUEST_BODY, UNCHANGED, document_problems
 from app.placements import (
@@ -78,7 +79,7 @@ async def create_placement(
     del document
     try:
         placement_id, _is_new = await to_thread.run_sync(runtime.placements.create, new)
-    except (KeyInFlight, KeyReused, NoFreeSlots, QueueFull, StartNotUsable) as error:
+    except (KeyInFlight, KeyReused, NoFreeSlots, QueueFull, QuotaExceeded, StartNotUsable) as error:
         raise _refuse(error) from error
     wait_s = preferences.choose_wait(settings.default_wait_s, settings.max_wait_s)
     async with runtime.waiting.answering(placement_id, has_key=idempotency_key is not None):
@@ -248,6 +249,8 @@ def _prepare(
         trace_parent=current_parent(),
         idempotency_key=idempotency_key,
         answering_s=_ANSWERING_S,
+        key_id=identity.key_id,
+        allowance=identity.allowance,
     )
 
 
@@ -279,6 +282,9 @@ def _refuse(error: Exception) -> ProblemError:
         case KeyInFlight():
             detail = "The first request with this Idempotency-Key is still waiting for its answer."
             problem = describe("request-in-flight", detail, HTTPStatus.CONFLICT)
+        case QuotaExceeded():
+            problem = describe("quota-exceeded", str(error), HTTPStatus.TOO_MANY_REQUESTS)
+            return ProblemError(problem, {"Retry-After": str(error.retry_after_s)})
         case QueueFull():
             detail = "Too many placements are queued."
             problem = describe("queue-full", detail, HTTPStatus.TOO_MANY_REQUESTS)

@@ -212,9 +212,7 @@ def test_fails_fast_when_asked_to(serve, pauses):
 
 
 def test_a_key_that_is_being_answered_is_asked_for_again(serve, pauses):
-    service = serve(
-        httpx.ReadTimeout("slow"), problem(409, "idempotency-key-in-flight"), answer(placement("queued"), 202)
-    )
+    service = serve(httpx.ReadTimeout("slow"), problem(409, "request-in-flight"), answer(placement("queued"), 202))
     assert service("submit", DOCUMENT)["id"] == "p-1"
     assert len(pauses) == 2
 
