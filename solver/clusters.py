@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -9,18 +10,31 @@ import numpy as np
 
 from solver.bounds import bound_period
 from solver.compiled import CompiledInstance
+from solver.exact.throughput_ideals import IdealProgram, Verdict, span_of, supports
 from solver.formulations import cpsat
 from solver.formulations.cluster_cpsat import ClusterModel
+from solver.formulations.fractional_assignment_glop import Prices, bound_by_prices, find_prices
+from solver.heuristics.moves import LOWER, Annealing
+from solver.heuristics.orders import topological_orders
 from solver.heuristics.segments import place_segments
 from solver.instance import Constraints, Instance, InterconnectModel, ObjectiveKind, Partition
+from solver.kernels import stop_flag
 from solver.reductions import reduce_instance
-from solver.result import InfeasibilityReason
+from solver.result import InfeasibilityReason, Placement
 from solver.search import Search
 
 MAX_TERMS = 3_000_000
 """Terms of a model, roughly; beyond that building it alone takes longer than people wait."""
 NEAR = 1 + 1e-9
 """Room for rounding where a bound is compared with a limit."""
+FIRST_ROUNDS, ROUNDS, NUM_STARTS = 1, 4, 3
+"""Rounds of annealing without success before other methods are called, at first and later; placements to start from."""
+MAX_COUNT_STATES = 2048
+MAX_IDEALS = 8_000_000
+MAX_STEPS = 2_000_000_000
+FIRST_STEP, RELAXED_GAP, IDEALS_SHARE = 0.02, 1e-4, 0.4
+"""The ideal program tries periods 2, 4, 8 … % above the bound, then bisects down to a gap, in a share of the time."""
+TINIEST_MS = 1e-100
 INSIDE = 1 - 4e-7
 """Periods this far below a limit stay below it, however the units of a model are rounded."""
 
@@ -75,36 +89,118 @@ class ClusterSearch:
         methods: list[str],
     ) -> None:
         self._search = search
-        self._compiled = compiled
         self._reduced = reduced
         self._workers = workers
         self._methods = methods
         self._is_cost = search.instance.objective.kind is ObjectiveKind.COST
         self._longest_ms = longest_period(search.instance.constraints)
         self.reasons: tuple[InfeasibilityReason, ...] = ()
+        partition = reduced.partition
+        # Every acyclic placement is convex and free too, and the acyclic ones are the easiest to find.
+        self._pipelined = reduced if partition is Partition.ACYCLIC else reduce_instance(compiled, Partition.ACYCLIC)
+        self._mobile = reduced if partition is Partition.FREE else self._pipelined
+        self._coarse = unite_similar(reduced)
+        self._bound_ms = 0.0
+        self._prices: Prices | None = None
+        self._starts: list[Placement] = []
 
     def find(self) -> None:
         """Bounds without search, and first placements."""
         self._claim_period(bound_period(self._reduced), "bounds")
-        partition = self._search.instance.objective.partition
-        acyclic = (
-            self._reduced if partition is Partition.ACYCLIC else reduce_instance(self._compiled, Partition.ACYCLIC)
-        )
-        if self._search.closed or not acyclic.allowed.any(axis=1).all():
+        self._prices = find_prices(self._coarse)
+        if self._prices is not None:
+            self._claim_period(bound_by_prices(self._coarse, self._prices), "prices")
+        if self._search.closed or not self._pipelined.allowed.any(axis=1).all():
             return
         self._methods.append("segments")
-        optimistic = acyclic.unite_classes([[k] for k in range(len(acyclic.classes))])
+        similar = unite_similar(self._pipelined)
         for assignment in place_segments(
-            optimistic, bound_ms=0.0, seed=self._search.options.seed, expired=lambda: self._search.over
+            similar, bound_ms=self._bound_ms, seed=self._search.options.seed, expired=lambda: self._search.over
         ):
-            self._search.offer(acyclic.placement(assignment), "segments")
+            self._consider(similar.placement(assignment), "segments")
+        self._improve(FIRST_ROUNDS)
 
     def prove(self) -> None:
         """Run the exact methods until the search is over or nothing is left to run."""
+        if self._reduced.partition is Partition.ACYCLIC:
+            self._run_ideals()
+        self._improve(ROUNDS)
         self._run_model()
+
+    def _consider(self, placement: Placement, method: str) -> None:
+        """Offer a placement, and keep it as a start even if a rule is broken."""
+        if self._search.offer(placement, method) or not self._starts:
+            self._starts.append(placement)
+
+    def _improve(self, patience: int) -> None:
+        """Anneal from the latest placements until ``patience`` rounds in a row have found nothing."""
+        search = self._search
+        if self._is_cost and search.placement is not None:
+            return
+        starts = [s for s in map(self._mobile.assignment_of, reversed(self._starts[-NUM_STARTS:])) if s is not None]
+        if search.over or not starts:
+            return
+        self._methods.append("moves")
+        annealing = Annealing(self._mobile)
+        failures, number = 0, 0
+        with stop_flag(lambda: search.over) as stop:
+            while failures < patience and not search.over:
+                value = search.objective_value
+                target = min(_worst_period(self._mobile), self._longest_ms)
+                if not self._is_cost and value is not None:
+                    target = min(value * (1 - LOWER), target)
+                start = starts[number % len(starts)]
+                number += 1
+                _, found = annealing.improve(start, target, self._bound_ms, search.options.seed + number, stop)
+                if found is not None and search.offer(self._mobile.placement(found), "moves"):
+                    starts, failures = [found], 0
+                else:
+                    failures += 1
+        if search.placement is not None:
+            self._starts.append(search.placement)
+
+    def _run_ideals(self) -> None:
+        """The ideal program on the optimistic instance: bounds, and placements good where links matter little."""
+        search, coarse = self._search, self._coarse
+        if search.over or not supports(coarse, MAX_COUNT_STATES):
+            return
+        orders = list(itertools.islice(topological_orders(coarse, search.options.seed), 4))
+        prices = None if self._prices is None else (self._prices.of_load, self._prices.of_memory)
+        order = min(orders, key=lambda order: span_of(coarse, order))
+        program = IdealProgram(coarse, order, MAX_IDEALS, prices)
+        if not program.fits:
+            return
+        self._methods.append("ideals")
+        deadline = search.elapsed_s + search.remaining_s * IDEALS_SHARE
+        reached, step = math.inf, FIRST_STEP
+
+        def expired() -> bool:
+            return search.over or search.elapsed_s > deadline
+
+        with stop_flag(expired) as stop:
+            while not expired():
+                value = math.inf if self._is_cost or search.objective_value is None else search.objective_value
+                upper = min(value, reached, self._longest_ms * NEAR * NEAR)
+                if upper - self._bound_ms <= RELAXED_GAP * upper:
+                    return
+                period = min(self._bound_ms * (1 + step), upper)
+                if reached < math.inf:
+                    period = min(period, (self._bound_ms + upper) / 2)
+                trial = program.try_period(max(period, TINIEST_MS), expired, MAX_STEPS, stop)
+                if trial.verdict is Verdict.GAVE_UP:
+                    return
+                if trial.assignment is None:
+                    step *= 2
+                    self._claim_period(period, "ideals")
+                else:
+                    reached = period
+                    placement = coarse.placement(trial.assignment)
+                    search.offer(placement, "ideals")
+                    self._starts.append(placement)
 
     def _claim_period(self, bound_ms: float, method: str) -> None:
         """Note a lower bound of the period: of the objective, or a proof that a limit cannot be met."""
+        self._bound_ms = max(self._bound_ms, bound_ms)
         if bound_ms > self._longest_ms * NEAR * NEAR:
             self._search.infeasible_by = method
             self.reasons = (
@@ -177,6 +273,16 @@ class ClusterSearch:
         num_devices = self._reduced.num_devices
         reach = 2 if self._reduced.links is None else 2 * num_devices
         return num_devices * (self._reduced.num_items + reach * len(self._reduced.tensors))
+
+
+def unite_similar(compiled: CompiledInstance) -> CompiledInstance:
+    """A relaxation over ``host``: devices that differ in nothing but whom their links lead to are one class."""
+    groups: dict[object, list[int]] = {}
+    for k, device_class in enumerate(compiled.classes):
+        times = tuple(tensor.time_ms[k] for tensor in compiled.tensors)
+        key = (compiled.compute_ms[:, k].tobytes(), device_class.memory_bytes, device_class.is_host, times)
+        groups.setdefault(key, []).append(k)
+    return compiled.unite_classes(list(groups.values()))
 
 
 def _worst_period(compiled: CompiledInstance) -> float:

@@ -1,11 +1,17 @@
-"""How loops are compiled: without the interpreter's lock, and kept on disk where that can be done."""
+"""How loops are compiled, without the interpreter's lock and kept on disk where that can be done, and how they end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
+
+WATCH_INTERVAL_S = 0.05
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -21,3 +27,24 @@ def kernel(function: Function) -> Function:
     except RuntimeError:  # "no locator available"
         compiled = numba.njit(nogil=True)(function)
     return cast("Function", compiled)
+
+
+@contextmanager
+def stop_flag(expired: Callable[[], bool]) -> Iterator[npt.NDArray[np.int64]]:
+    """A flag that is set soon after ``expired`` says so, also while a kernel runs."""
+    stop = np.zeros(1, dtype=np.int64)
+    left = threading.Event()
+
+    def wait() -> None:
+        while not left.wait(WATCH_INTERVAL_S):
+            if expired():
+                stop[0] = 1
+                return
+
+    thread = threading.Thread(target=wait, name="kernel-watch", daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        left.set()
+        thread.join()

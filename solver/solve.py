@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
+import numpy as np
+
 from solver.bounds import bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
 from solver.collector import collector_paused
@@ -22,6 +24,7 @@ from solver.formulations import cpsat
 from solver.formulations import throughput_bottleneck_highs as bottleneck
 from solver.formulations.throughput_assignment_cpsat import AssignmentModel
 from solver.formulations.throughput_ladder_cpsat import LadderModel
+from solver.heuristics.moves import Annealing
 from solver.heuristics.orders import topological_orders
 from solver.heuristics.segments import place_segments
 from solver.infeasibility import find_reasons
@@ -148,6 +151,8 @@ def warm_up() -> None:
     program = run.ideal_program()
     if program is not None:
         program.try_period(2.5, lambda: False)
+    start = [(0, 0)] * run.acyclic.num_items
+    Annealing(run.acyclic).improve(start, 3.5, 0.0, 0, np.zeros(1, dtype=np.int64))
 
 
 class _Clock:

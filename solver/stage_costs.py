@@ -17,7 +17,7 @@ NO_LIMIT = 2**62
 ADDED, BESIDE_TRANSFERS, BESIDE_EACH_OTHER = 0, 1, 2
 """How compute and transfers make a load: all added, or compute beside transfers, or all three beside each other."""
 
-_OVERLAPS = {Overlap.NONE: ADDED, Overlap.FULL: BESIDE_TRANSFERS, Overlap.DUPLEX: BESIDE_EACH_OTHER}
+OVERLAP_CODES = {Overlap.NONE: ADDED, Overlap.FULL: BESIDE_TRANSFERS, Overlap.DUPLEX: BESIDE_EACH_OTHER}
 
 
 class StageCosts(NamedTuple):
@@ -57,7 +57,7 @@ def stage_costs(compiled: CompiledInstance, order: Ints, classes: Sequence[int])
         compute=np.ascontiguousarray(compute[order][:, classes]),
         memory=np.array([compiled.memory_bytes[item] for item in order], dtype=np.int64),
         limits=np.array([NO_LIMIT if limit is None else limit for limit in limits], dtype=np.int64),
-        overlap=_OVERLAPS[compiled.overlap],
+        overlap=OVERLAP_CODES[compiled.overlap],
         producer=np.array([position[t.producer] for t in compiled.tensors], dtype=np.int64),
         num_consumers=np.array([len(t.consumers) for t in compiled.tensors], dtype=np.int64),
         times=np.array(

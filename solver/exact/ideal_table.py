@@ -44,7 +44,7 @@ class TableArrays(NamedTuple):
     following: npt.NDArray[np.int32]
     fewest: npt.NDArray[np.int16]
     parent: npt.NDArray[np.int32]
-    parent_state: npt.NDArray[np.int8]
+    parent_state: npt.NDArray[np.int16]
     by_class: npt.NDArray[np.int8]
     queue: npt.NDArray[np.int32]
     cursor: Ints
@@ -62,7 +62,7 @@ class Table:
             following=np.full(capacity, -1, dtype=np.int32),
             fewest=np.full((capacity, num_states), -1, dtype=np.int16),
             parent=np.full((capacity, num_states), -1, dtype=np.int32),
-            parent_state=np.zeros((capacity, num_states), dtype=np.int8),
+            parent_state=np.zeros((capacity, num_states), dtype=np.int16),
             by_class=np.zeros((capacity, num_states), dtype=np.int8),
             queue=np.full(num_items + 1, -1, dtype=np.int32),
             cursor=np.array([1, 0, -1], dtype=np.int64),

@@ -25,10 +25,8 @@ Source: the recursion over ideals is that of Tarnawski et al. (2020, §5.1); tri
 from __future__ import annotations
 
 import math
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -40,14 +38,14 @@ from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact.ideal_domination import next_collector
 from solver.exact.ideal_kernel import DONE, PAUSED, TABLE_FULL, TOO_WIDE, WINDOW_EXCEEDED, IdealGraph, explore
 from solver.exact.ideal_table import Table
-from solver.stage_costs import StageCosts, stage_costs
+from solver.kernels import stop_flag
+from solver.stage_costs import NO_LIMIT, StageCosts, stage_costs
 
 Assignment = list[tuple[int, int]]
 
 MAX_SPAN = 1024
 MAX_COUNT_STATES = 64
 STEPS_PER_CALL = 20_000_000
-WATCH_INTERVAL_S = 0.05
 
 FINE = 1e-4
 FINEST = 2e-7
@@ -71,7 +69,7 @@ class Trial:
     num_ideals: int = 0
 
 
-def supports(compiled: CompiledInstance) -> bool:
+def supports(compiled: CompiledInstance, max_count_states: int = MAX_COUNT_STATES) -> bool:
     """Whether the program covers the instance: one period for both passes, and every item on the ladder of ideals."""
     others = [c.count for c in compiled.classes]
     others.remove(max(others))
@@ -79,7 +77,7 @@ def supports(compiled: CompiledInstance) -> bool:
         not compiled.is_gpipe
         and compiled.num_devices <= np.iinfo(np.int16).max
         and all(compiled.has_forward)
-        and math.prod(n + 1 for n in others) <= MAX_COUNT_STATES
+        and math.prod(n + 1 for n in others) <= max_count_states
     )
 
 
@@ -90,10 +88,14 @@ class IdealProgram:
         compiled: reduced for the acyclic partition, with :func:`supports`.
         order: item at each position of a topological order.
         max_ideals: how many ideals may be stored before the program gives up (fewer with lesser classes to count).
+        prices: of load and memory per class, ≥ 0; good ones tell sooner what the devices left cannot hold.
     """
 
-    def __init__(self, compiled: CompiledInstance, order: Ints, max_ideals: int) -> None:
+    def __init__(
+        self, compiled: CompiledInstance, order: Ints, max_ideals: int, prices: tuple[Floats, Floats] | None = None
+    ) -> None:
         self.compiled = compiled
+        self._prices = prices
         self._max_ideals = max_ideals
         self._order = order
         main = max(range(len(compiled.classes)), key=lambda k: compiled.classes[k].count)
@@ -151,7 +153,17 @@ class IdealProgram:
         return Trial(Verdict.REACHED, self._assignment(chain), table.num_ideals)
 
     def _remaining(self, period_ms: float) -> tuple[Floats, Floats]:
-        """Per position the main class's compute; per class how much of that one device can take within the period."""
+        """What each item is worth, by position, and what one device of each class can hold of that within the period.
+
+        The main class can hold the period itself. Without prices an item is worth its compute on the main class.
+        """
+        if self._prices is not None:
+            load_prices, memory_prices = (prices[self._classes] for prices in self._prices)
+            # Memory without a limit has no price.
+            memory_prices = np.where(self._costs.limits < NO_LIMIT, memory_prices, 0.0)
+            holds = load_prices * period_ms + memory_prices * self._costs.limits
+            if holds[0] > 0:
+                return self._priced(period_ms, load_prices, memory_prices, holds)
         # What takes longer than the period there cannot be there, and would only drown the others in rounding errors.
         compute = self._costs.compute
         main = np.where(compute[:, 0] <= period_ms * (1 + 1e-9), compute[:, 0], 0.0)
@@ -163,6 +175,18 @@ class IdealProgram:
             # What it can take within the period, and never more than all there is for it.
             share[k] = min(ratio * period_ms, float(main[usable].sum())) if usable.any() else 0.0
         return main, share
+
+    def _priced(
+        self, period_ms: float, load_prices: Floats, memory_prices: Floats, holds: Floats
+    ) -> tuple[Floats, Floats]:
+        compute = self._costs.compute
+        usable = compute <= period_ms * (1 + 1e-9)
+        worth = np.where(usable, np.where(usable, compute, 0.0) * load_prices, np.inf)
+        worth = (worth + memory_prices * self._costs.memory[:, None]).min(axis=1)
+        # What no device can take within the period is left to the loop to find.
+        worth = np.where(np.isfinite(worth), worth, 0.0)
+        holds = np.minimum(holds, np.append(np.inf, [worth[column].sum() for column in usable.T[1:]]))
+        return worth * (period_ms / holds[0]), holds * (period_ms / holds[0])
 
     def _assignment(self, chain: list[tuple[npt.NDArray[np.bool_], int]]) -> Assignment:
         """From ideals as masks of positions, in ascending order, with the class of the stage that ends at each."""
@@ -198,7 +222,7 @@ def close_gap(
         max_steps: for each trial.
     """
     just_below = True  # The first trial asks whether the best placement known, from a good heuristic, is optimal.
-    with _watch(expired) as stop:
+    with stop_flag(expired) as stop:
         while not expired():
             bound, value = interval()
             if value - bound <= FINEST * value:
@@ -215,27 +239,6 @@ def close_gap(
                 if interval()[1] >= value:
                     return  # refused, or no better by the verifier's sums: the next trial would be the same
             just_below = False
-
-
-@contextmanager
-def _watch(expired: Callable[[], bool]) -> Iterator[Ints]:
-    """A flag that is set soon after ``expired`` says so, also while the kernel runs."""
-    stop = np.zeros(1, dtype=np.int64)
-    left = threading.Event()
-
-    def wait() -> None:
-        while not left.wait(WATCH_INTERVAL_S):
-            if expired():
-                stop[0] = 1
-                return
-
-    thread = threading.Thread(target=wait, name="ideals-watch", daemon=True)
-    thread.start()
-    try:
-        yield stop
-    finally:
-        left.set()
-        thread.join()
 
 
 def span_of(compiled: CompiledInstance, order: Ints) -> int:

@@ -1,0 +1,87 @@
+"""Throughput, every partition: items spread over device classes as if they could be divided, for GLOP through MathOpt.
+
+Sets and parameters
+    v ∈ items, k ∈ device classes · c[v,k] compute · m[v] memory · M[k] memory limit · n[k] devices
+Variables
+    y[v,k] ≥ 0   part of v on class k          T ≥ 0   the period
+Minimise T, subject to
+    assign_once   Σ_k y[v,k] = 1
+    load          Σ_v c[v,k] y[v,k] ≤ n[k] T          with dual price w[k] ≥ 0
+    memory        Σ_v m[v] y[v,k] ≤ n[k] M[k]         with dual price u[k] ≥ 0
+
+What counts are the prices. Whatever they are, a device of class k that keeps load T and memory M[k] holds items worth
+at most w[k] T + u[k] M[k], if v is worth p[v] = min_k w[k] c[v,k] + u[k] m[v]. So numerical errors of GLOP can make a
+bound weaker but not wrong.
+
+Source: own; prices of capacities are linear programming duality.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ortools.math_opt.python import mathopt
+
+from solver.compiled import CompiledInstance, Floats
+
+ROUNDING = 1e-9
+"""Relative allowance for the rounding of floating-point sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Of one ms of load, and one byte, on a device of each class."""
+
+    of_load: Floats
+    of_memory: Floats
+
+
+def find_prices(compiled: CompiledInstance) -> Prices | None:
+    """The best prices for the instance as a whole; ``None`` if GLOP finds none."""
+    compute = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
+    largest = float(np.where(np.isfinite(compute), compute, 0.0).max(initial=0.0))
+    total_memory = sum(compiled.memory_bytes) or 1
+    if largest <= 0:
+        return None
+    model = mathopt.Model()
+    period = model.add_variable(lb=0)
+    parts = [{int(k): model.add_variable(lb=0) for k in np.flatnonzero(np.isfinite(row))} for row in compute]
+    for part in parts:
+        model.add_linear_constraint(mathopt.fast_sum(list(part.values())) == 1)
+    loads, memories = [], []
+    for k, device_class in enumerate(compiled.classes):
+        held = [(item, part[k]) for item, part in enumerate(parts) if k in part]
+        spent = mathopt.fast_sum([float(compute[item, k]) / largest * y for item, y in held])
+        loads.append(model.add_linear_constraint(spent - device_class.count * period <= 0))
+        limit = device_class.memory_bytes
+        needed = mathopt.fast_sum([compiled.memory_bytes[item] / total_memory * y for item, y in held])
+        room = np.inf if limit is None else device_class.count * (limit / total_memory)
+        memories.append(model.add_linear_constraint(needed <= room))
+    model.minimize(period)
+    result = mathopt.solve(model, mathopt.SolverType.GLOP)
+    if result.termination.reason is not mathopt.TerminationReason.OPTIMAL or not result.has_dual_feasible_solution():
+        return None
+    duals = result.dual_values()
+    return Prices(
+        np.maximum([-duals[row] / largest for row in loads], 0.0),
+        np.maximum([-duals[row] / total_memory for row in memories], 0.0),
+    )
+
+
+def bound_by_prices(compiled: CompiledInstance, prices: Prices) -> float:
+    """A lower bound of the period, in ms, that memory takes part in."""
+    compute = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
+    memory = np.array(compiled.memory_bytes, dtype=np.float64)
+    counts = np.array([c.count for c in compiled.classes])
+    limits = np.array([np.inf if c.memory_bytes is None else c.memory_bytes for c in compiled.classes])
+    # Memory without a limit has no price.
+    of_memory = np.where(np.isfinite(limits), prices.of_memory, 0.0)
+    with np.errstate(invalid="ignore"):
+        worth = np.where(np.isfinite(compute), compute * prices.of_load, np.inf) + of_memory * memory[:, None]
+    total = float(worth.min(axis=1).sum())
+    load = float((counts * prices.of_load).sum())
+    room = float((counts * of_memory * np.where(np.isfinite(limits), limits, 0.0)).sum())
+    if load <= 0 or not np.isfinite(total):
+        return 0.0
+    return max(0.0, (total * (1 - ROUNDING) - room * (1 + ROUNDING)) / load)
