@@ -128,6 +128,8 @@ def _follow(
                 client.cancel(placement_id, "keep_best")
     placement = outcome.result()
     if placement["result"] is None:
+        if is_cancelled:  # while it was still queued
+            raise KeyboardInterrupt
         raise PlacementFailed(placement)
     return placement
 

@@ -18,6 +18,7 @@ from app.client.errors import (
 )
 from app.client.events import Event
 from app.client.exchange import Retry
+from app.client.protocol import Options
 from app.client.synchronous import Client
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "NotAllowed",
     "NotAuthenticated",
     "NotFound",
+    "Options",
     "PlacementFailed",
     "ProblemReceived",
     "Retry",

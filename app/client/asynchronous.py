@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ import httpx
 from app.client.connection import DEFAULT_TIMEOUT_S, EVENT_SILENCE_S, connection_options
 from app.client.events import Event
 from app.client.exchange import Retry
-from app.client.protocol import CancelMode, Document, EventStream, Exchange, Placement, Protocol, T
+from app.client.protocol import NO_OPTIONS, CancelMode, Document, EventStream, Exchange, Options, Placement, Protocol, T
 
 
 class AsyncClient:
@@ -44,35 +44,18 @@ class AsyncClient:
         await self._http.aclose()
 
     async def solve_and_wait(
-        self,
-        document: Document,
-        *,
-        idempotency_key: str | None = None,
-        timeout_s: float | None = None,
-        fail_fast: bool = False,
+        self, document: Document, options: Options = NO_OPTIONS, *, timeout_s: float | None = None
     ) -> Placement:
         """Submit and wait for the finished placement; see :meth:`submit` and :meth:`wait`.
 
         Raises:
             PlacementFailed: the solve ended without an answer of its own; the best until then is in the error.
         """
-        return await self._carry(
-            self._protocol.solve_and_wait(
-                document, idempotency_key=idempotency_key, timeout_s=timeout_s, fail_fast=fail_fast
-            )
-        )
+        return await self._carry(self._protocol.solve_and_wait(document, options, timeout_s))
 
-    async def submit(
-        self, document: Document, *, idempotency_key: str | None = None, wait_s: float = 0.0, fail_fast: bool = False
-    ) -> Placement:
-        """Queue a solve; the placement as it stands, after ``wait_s`` at most.
-
-        The same ``idempotency_key`` with the same document gives the same placement, also from another process; each
-        call makes one up unless it is given. With ``fail_fast`` a 429 is raised at once instead of tried again.
-        """
-        return await self._carry(
-            self._protocol.submit(document, idempotency_key=idempotency_key, wait_s=wait_s, fail_fast=fail_fast)
-        )
+    async def submit(self, document: Document, options: Options = NO_OPTIONS, *, wait_s: float = 0.0) -> Placement:
+        """Queue a solve; the placement as it stands, after ``wait_s`` at most."""
+        return await self._carry(self._protocol.submit(document, options, wait_s))
 
     async def wait(self, placement_id: str, *, timeout_s: float | None = None) -> Placement:
         """The placement once it is finished, however it ended.
@@ -90,12 +73,12 @@ class AsyncClient:
         """Where the placement stands, without its documents: cheap to ask for."""
         return await self._carry(self._protocol.status(placement_id))
 
-    async def incumbents(self, placement_id: str, *, after: int | None = None) -> dict[str, Any]:
-        """The steps of the search, those after the sequence number ``after``."""
-        return await self._carry(self._protocol.incumbents(placement_id, after))
+    async def incumbents(self, placement_id: str, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        """The steps of the search behind the sequence number ``after``, ``limit`` of them at most."""
+        return await self._carry(self._protocol.incumbents(placement_id, after, limit))
 
-    async def log(self, placement_id: str, *, from_byte: int = 0) -> str:
-        """What the solve has logged, from that byte on."""
+    async def log(self, placement_id: str, *, from_byte: int = 0) -> tuple[bytes, int]:
+        """A piece of what the solve has written, and where the next piece begins."""
         return await self._carry(self._protocol.log(placement_id, from_byte))
 
     async def list_page(
@@ -149,9 +132,9 @@ class AsyncClient:
         """What the service thinks of the document, without solving it."""
         return await self._carry(self._protocol.validate(document))
 
-    async def evaluate(self, document: Document) -> dict[str, Any]:
+    async def evaluate(self, document: Document, placement: Mapping[str, str]) -> dict[str, Any]:
         """What a given placement is worth: objective, loads, violations."""
-        return await self._carry(self._protocol.evaluate(document))
+        return await self._carry(self._protocol.evaluate(document, placement))
 
     async def limits(self) -> dict[str, Any]:
         """What may be asked of this service, by this key."""
@@ -160,6 +143,10 @@ class AsyncClient:
     async def solvers(self) -> dict[str, Any]:
         """The methods of this service and what they support."""
         return await self._carry(self._protocol.look_up("/solvers"))
+
+    async def example(self, name: str) -> dict[str, Any]:
+        """A request document to try."""
+        return await self._carry(self._protocol.look_up(f"/examples/{name}"))
 
     async def _carry(self, exchange: Exchange[T], *, is_stream: bool = False) -> T:
         try:

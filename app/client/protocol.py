@@ -6,7 +6,8 @@ import gzip
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -25,6 +26,30 @@ Placement = dict[str, Any]
 """A placement resource, as the service's OpenAPI document describes it."""
 CancelMode = Literal["keep_best", "discard"]
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a submission may say beside its document; see ``POST /placements`` in the service's OpenAPI document."""
+
+    tags: Sequence[str] = ()
+    priority: int = 0
+    max_wait_s: float | None = None
+    """How long it may stay queued. 0: it starts now or not at all, and a 429 is not tried again."""
+    warm_start: str | None = None
+    """Id of an earlier placement to start the search from."""
+    webhook_url: str | None = None
+    idempotency_key: str | None = None
+    """The same key with the same request gives the same placement, also from another process; made up unless given."""
+
+    def parameters(self) -> dict[str, Any]:
+        """The query of the address."""
+        tags = {"tag": list(self.tags)} if self.tags else {}
+        priority = {"priority": self.priority} if self.priority else {}
+        rest = _given(max_wait_s=self.max_wait_s, warm_start=self.warm_start, webhook_url=self.webhook_url)
+        return tags | priority | rest
+
+
+NO_OPTIONS = Options()
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired"})
 _LONG_POLL_S = 30
 _POLL_S = 1.0
@@ -38,17 +63,21 @@ class Protocol:
     def __init__(self, http: httpx.Client | httpx.AsyncClient, retry: Retry, timeout_s: float) -> None:
         self._http, self._retry, self._timeout_s = http, retry, timeout_s
 
-    def submit(
-        self, document: Document, *, idempotency_key: str | None = None, wait_s: float = 0.0, fail_fast: bool = False
-    ) -> Exchange[Placement]:
+    def submit(self, document: Document, options: Options, wait_s: float) -> Exchange[Placement]:
         """POST /placements. The key makes it safe to send again what may already have arrived."""
         wait = math.ceil(wait_s)
         headers = {
-            "Idempotency-Key": idempotency_key or str(uuid4()),
+            "Idempotency-Key": options.idempotency_key or str(uuid4()),
             "Prefer": f"wait={wait}" if wait else "respond-async",
         }
         response = yield from self._call(
-            "POST", "/placements", document=document, headers=headers, longer_s=wait, is_patient=not fail_fast
+            "POST",
+            "/placements",
+            document=document,
+            params=options.parameters(),
+            headers=headers,
+            longer_s=wait,
+            is_patient=options.max_wait_s != 0,
         )
         return read_document(response)
 
@@ -60,14 +89,17 @@ class Protocol:
         """GET /placements/{id}/status."""
         return self._read("GET", _path(placement_id, "status"))
 
-    def incumbents(self, placement_id: str, after: int | None) -> Exchange[dict[str, Any]]:
+    def incumbents(self, placement_id: str, after: int, limit: int) -> Exchange[list[dict[str, Any]]]:
         """GET /placements/{id}/incumbents."""
-        return self._read("GET", _path(placement_id, "incumbents"), params=_given(after=after))
+        parameters = {"after": after, "limit": limit}
+        page = yield from self._read("GET", _path(placement_id, "incumbents"), params=parameters)
+        incumbents: list[dict[str, Any]] = page["incumbents"]
+        return incumbents
 
-    def log(self, placement_id: str, from_byte: int) -> Exchange[str]:
+    def log(self, placement_id: str, from_byte: int) -> Exchange[tuple[bytes, int]]:
         """GET /placements/{id}/log."""
         response = yield from self._call("GET", _path(placement_id, "log"), params={"from_byte": from_byte})
-        return response.text
+        return response.content, int(response.headers.get("Next-Byte", from_byte + len(response.content)))
 
     def list_page(
         self, state: str | None, tag: str | None, limit: int | None, cursor: str | None
@@ -98,9 +130,10 @@ class Protocol:
         """POST /placements/validate."""
         return self._read("POST", "/placements/validate", document=document)
 
-    def evaluate(self, document: Document) -> Exchange[dict[str, Any]]:
+    def evaluate(self, document: Document, placement: Mapping[str, str]) -> Exchange[dict[str, Any]]:
         """POST /placements/evaluate."""
-        return self._read("POST", "/placements/evaluate", document=document)
+        request = json.loads(document) if isinstance(document, bytes) else document
+        return self._read("POST", "/placements/evaluate", document={"request": request, "placement": placement})
 
     def look_up(self, path: str) -> Exchange[dict[str, Any]]:
         """GET of a document that belongs to no placement."""
@@ -131,9 +164,7 @@ class Protocol:
             was_short = now - asked_at < wait_s - 1
             pause_s = jitter(read_retry_after(response) or _POLL_S) if was_short else 0.0
 
-    def solve_and_wait(
-        self, document: Document, *, idempotency_key: str | None, timeout_s: float | None, fail_fast: bool
-    ) -> Exchange[Placement]:
+    def solve_and_wait(self, document: Document, options: Options, timeout_s: float | None) -> Exchange[Placement]:
         """Submit, and wait until the placement is finished; the time-out is for the waiting.
 
         Raises:
@@ -141,7 +172,7 @@ class Protocol:
             WaitTimeout: it has not ended after ``timeout_s``.
         """
         # Not one long POST: once the id is known, a connection that breaks costs nothing.
-        placement = yield from self.submit(document, idempotency_key=idempotency_key, fail_fast=fail_fast)
+        placement = yield from self.submit(document, options, 0.0)
         if placement["state"] not in TERMINAL_STATES:
             placement = yield from self.wait(placement["id"], timeout_s)
         if placement["state"] in ("failed", "expired"):

@@ -21,6 +21,7 @@ from app.client import (
     NotAllowed,
     NotAuthenticated,
     NotFound,
+    Options,
     PlacementFailed,
     ProblemReceived,
     Retry,
@@ -85,7 +86,7 @@ def test_every_submission_has_a_key_of_its_own_that_its_repetitions_share(serve,
 
 def test_the_key_can_be_the_callers(serve):
     service = serve(answer(placement("queued"), 202))
-    service("submit", DOCUMENT, idempotency_key="nightly-17", wait_s=2.2)
+    service("submit", DOCUMENT, Options(idempotency_key="nightly-17"), wait_s=2.2)
     assert service.requests[0].headers["Idempotency-Key"] == "nightly-17"
     assert service.requests[0].headers["Prefer"] == "wait=3"
 
@@ -111,12 +112,12 @@ def test_a_file_is_sent_as_it_is(serve):
     [
         ("read", ["a/b"], "GET", "/api/placements/a%2Fb"),
         ("status", ["p"], "GET", "/api/placements/p/status"),
-        ("incumbents", ["p"], "GET", "/api/placements/p/incumbents"),
         ("validate", [DOCUMENT], "POST", "/api/placements/validate"),
-        ("evaluate", [DOCUMENT], "POST", "/api/placements/evaluate"),
+        ("evaluate", [DOCUMENT, {}], "POST", "/api/placements/evaluate"),
         ("list_page", [], "GET", "/api/placements"),
         ("limits", [], "GET", "/api/limits"),
         ("solvers", [], "GET", "/api/solvers"),
+        ("example", ["tiny"], "GET", "/api/examples/tiny"),
     ],
 )
 def test_asks_at_the_right_address(serve, operation, arguments, method, path):
@@ -126,12 +127,38 @@ def test_asks_at_the_right_address(serve, operation, arguments, method, path):
 
 
 def test_sends_the_parameters_that_were_given(serve):
-    service = serve(answer({}), answer({}), httpx.Response(200, text="lines"))
+    log = httpx.Response(200, content=b"lines", headers={"Next-Byte": "105"})
+    service = serve(answer({}), answer({"incumbents": [{"sequence": 8}]}), log)
     service("list_page", state="running", limit=5, cursor="a+b")
-    service("incumbents", "p", after=7)
-    assert service("log", "p", from_byte=100) == "lines"
+    assert service("incumbents", "p", after=7) == [{"sequence": 8}]
+    assert service("log", "p", from_byte=100) == (b"lines", 105)
     queries = [dict(request.url.params) for request in service.requests]
-    assert queries == [{"state": "running", "limit": "5", "cursor": "a+b"}, {"after": "7"}, {"from_byte": "100"}]
+    assert queries == [
+        {"state": "running", "limit": "5", "cursor": "a+b"},
+        {"after": "7", "limit": "100"},
+        {"from_byte": "100"},
+    ]
+
+
+def test_sends_the_options_of_a_submission(serve):
+    service = serve(answer(placement("queued"), 202))
+    options = Options(tags=["a b", "c"], priority=-3, max_wait_s=60, warm_start="p-0", webhook_url="https://x/?y=1")
+    service("submit", DOCUMENT, options)
+    assert service.requests[0].url.params.multi_items() == [
+        ("tag", "a b"),
+        ("tag", "c"),
+        ("priority", "-3"),
+        ("max_wait_s", "60"),
+        ("warm_start", "p-0"),
+        ("webhook_url", "https://x/?y=1"),
+    ]
+
+
+@pytest.mark.parametrize("document", [DOCUMENT, json.dumps(DOCUMENT).encode()])
+def test_evaluates_a_document_or_a_file(serve, document):
+    service = serve(answer({"valid": True}))
+    service("evaluate", document, {"a": "gpu"})
+    assert json.loads(service.requests[0].content) == {"request": DOCUMENT, "placement": {"a": "gpu"}}
 
 
 def test_cancels_and_deletes(serve):
@@ -206,7 +233,7 @@ def test_an_unreadable_time_to_come_back_is_none(serve, pauses, value):
 def test_fails_fast_when_asked_to(serve, pauses):
     service = serve(problem(429, "queue-full", **{"Retry-After": "1"}))
     with pytest.raises(TooManyRequests) as caught:
-        service("submit", DOCUMENT, fail_fast=True)
+        service("submit", DOCUMENT, Options(max_wait_s=0))
     assert caught.value.code == "queue-full"
     assert not pauses
 
@@ -343,7 +370,7 @@ def test_solves_and_waits(serve):
 
 def test_an_answer_that_is_there_at_once_is_not_asked_for_again(serve):
     service = serve(answer(placement("succeeded", result={})))
-    assert service("solve_and_wait", DOCUMENT, idempotency_key="again")["state"] == "succeeded"
+    assert service("solve_and_wait", DOCUMENT, Options(idempotency_key="again"))["state"] == "succeeded"
 
 
 @pytest.mark.parametrize("state", ["failed", "expired"])
