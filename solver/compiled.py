@@ -78,7 +78,7 @@ class CompiledInstance:
     """See the module. I items, C device classes, N operators.
 
     Attributes:
-        members: per item, the indices of its operators.
+        members: per item, the indices of its operators, its head first.
         compute_ms: [I, C, 2], per pass; infinite where an item may not use a class.
         memory_bytes: per item.
         tensors: transfers between items; the ones that cost nothing anywhere are left out.
@@ -169,7 +169,10 @@ class CompiledInstance:
         return tuple(tuple(indices) for indices in touching)
 
     def merge(self, groups: Sequence[Sequence[int]]) -> CompiledInstance:
-        """The same question with each group of items merged into one; ``groups`` is a partition of the items."""
+        """The same question with each group of items merged into one; ``groups`` is a partition of the items.
+
+        The first item of a group becomes the head of the new one.
+        """
         if len(groups) == self.num_items:
             return self
         new_item = [0] * self.num_items
@@ -184,7 +187,7 @@ class CompiledInstance:
         return CompiledInstance(
             instance=self.instance,
             classes=self.classes,
-            members=tuple(tuple(sorted(o for item in group for o in self.members[item])) for group in groups),
+            members=tuple(tuple(o for item in group for o in self.members[item]) for group in groups),
             compute_ms=compute,
             memory_bytes=tuple(memory),
             tensors=_unite(
@@ -236,12 +239,16 @@ class CompiledInstance:
             for operator in self.members[item]
         }
 
-    def assignment_of(self, placement: Placement) -> list[tuple[int, int]] | None:
-        """Each item's (class, number), or ``None`` if the placement splits an item."""
+    def gather(self, placement: Placement) -> list[tuple[int, int]]:
+        """Each item's (class, number): where ``placement`` has the item's head."""
         where = {name: (k, n) for k, c in enumerate(self.classes) for n, name in enumerate(c.devices)}
         operators = self.instance.graph.operators
-        homes = [{where[placement[operators[operator].id]] for operator in members} for members in self.members]
-        return None if any(len(home) > 1 for home in homes) else [home.pop() for home in homes]
+        return [where[placement[operators[members[0]].id]] for members in self.members]
+
+    def assignment_of(self, placement: Placement) -> list[tuple[int, int]] | None:
+        """Each item's (class, number), or ``None`` if the placement splits an item."""
+        assignment = self.gather(placement)
+        return assignment if self.placement(assignment) == placement else None
 
 
 def compile_instance(instance: Instance) -> CompiledInstance:

@@ -61,7 +61,7 @@ def _groups(compiled: CompiledInstance, reduced: CompiledInstance) -> Iterator[I
     """Operators that have to share a device, each of which has one, but not all together."""
     single = [bool(row.any()) for row in compiled.allowed]
     for item in np.flatnonzero(~reduced.allowed.any(axis=1)):
-        members = reduced.members[item]
+        members = sorted(reduced.members[item])
         if len(members) == 1 or not all(single[operator] for operator in members):
             continue
         operators = [compiled.instance.graph.operators[operator] for operator in members]

@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from solver.absorption import absorb
 from solver.bounds import bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
 from solver.collector import collector_paused
@@ -187,8 +188,15 @@ class _Run:
 
     def find(self) -> None:
         """Bounds without search, and first placements."""
+        self._absorb()
         self.search.claim_bound(bound_period(self.reduced), "bounds")
         self.find_segments()
+
+    @collector_paused()
+    def _absorb(self) -> None:
+        self.reduced = absorb(self.reduced, self.partition)
+        is_acyclic = self.partition is Partition.ACYCLIC
+        self.acyclic = self.reduced if is_acyclic else absorb(self.acyclic, Partition.ACYCLIC)
 
     @collector_paused()
     def find_segments(self) -> None:
@@ -367,9 +375,7 @@ class _Run:
             bound = search.best_bound if proves else bound_period(compiled)
             model = kind(compiled, limit, min(bound, limit))
             if search.placement is not None:
-                hint = compiled.assignment_of(search.placement)
-                if hint is not None:
-                    model.hint(hint)
+                model.hint(compiled.gather(search.placement))
             options = cpsat.RunOptions(
                 time_limit_s=deadline - search.elapsed_s,
                 workers=workers or self.workers,
