@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.display import Forgiving, open_console, printable
 from app.document_output import check_writable, encode, write_file, write_standard_output
-from app.keys_cli import KeysError, add_keys_command, run_keys_command
+from app.exits import (
+    EXIT_BAD_INPUT,
+    EXIT_DEFECT,
+    EXIT_FOUND,
+    EXIT_INFEASIBLE,
+    EXIT_NOTHING_FOUND,
+    EXIT_SIGNAL,
+    EXIT_UNAVAILABLE,
+    CommandError,
+    reason_of,
+)
 from app.search import run_search, search_here
+from app.service_commands import add_service_commands
 from app.summary import print_result, print_verification
 from solver.errors import InvalidInstance, Issue, UnreadableDocument
 from solver.instance import Execution, ObjectiveKind, Partition, PipelineSchedule, Request, SolverOptions
@@ -33,32 +44,7 @@ if TYPE_CHECKING:
     from app.remote import RemoteAnswer
     from solver.result import Placement
 
-EXIT_FOUND = 0
-EXIT_INFEASIBLE = 1
-EXIT_BAD_INPUT = 2
-EXIT_NOTHING_FOUND = 3
-# Beyond the four of the manual. The service that should solve cannot; an interrupt before there is anything to show,
-# and a reader that went away, end as the shell expects of a signal. A defect must never look like "proved
-# infeasible", Python's own exit code.
-EXIT_UNAVAILABLE = 69
-EXIT_DEFECT = 70
-EXIT_SIGNAL = 128
-
 MAX_ISSUES_NAMED = 20
-SERVICE_PACKAGES = frozenset(
-    {
-        "alembic",
-        "fastapi",
-        "limits",
-        "prometheus_client",
-        "psycopg",
-        "pydantic_settings",
-        "sqlalchemy",
-        "starlette",
-        "uvicorn",
-    }
-)
-
 _OBJECTIVE_OPTIONS = {
     "objective": (ObjectiveKind, "kind", "what to minimise"),
     "partition": (Partition, "partition", "which operators may share a device"),
@@ -72,14 +58,6 @@ _SOLVER_OPTIONS = {
     "seed": ("--seed", int, "N", "seed of every random choice (default: 0)"),
     "memory_limit_bytes": ("--memory-limit", int, "BYTES", "end when the process holds more (default: no limit)"),
 }
-
-
-class CommandError(Exception):
-    """Bad input or usage, in words for the person who typed the command."""
-
-    def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,20 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--to", required=True, choices=["native"], help="the format to write")
     _add_output(convert)
 
-    serve = add_command("serve", _serve, "run the HTTP service")
-    _add_address(serve, port=8000)
-    dispatch = add_command("dispatch", _dispatch, "run the jobs of a PostgreSQL database that other servers take in")
-    _add_address(dispatch, port=8001)
-    secret = add_command("webhook-secret", _webhook_secret, "print the secret that a tenant verifies its webhooks with")
-    secret.add_argument("--tenant", default="default", help="whose webhooks (default: default)")
-    add_keys_command(add_command("keys", _keys, "make, list and revoke the keys of the service"), _keys)
-    add_command("migrate", _migrate, "bring the database of the service to the newest schema")
+    add_service_commands(add_command)
     return parser
-
-
-def _add_address(command: argparse.ArgumentParser, port: int) -> None:
-    command.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
-    command.add_argument("--port", default=port, type=_port, help=f"the port to listen on (default: {port})")
 
 
 def _add_question(command: argparse.ArgumentParser) -> None:
@@ -180,13 +146,6 @@ class _Version(argparse.Action):
 
         print(f"placewright {version('placewright')}")  # noqa: T201
         parser.exit()
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:
-        raise argparse.ArgumentTypeError(f"{port} is no port: give a number from 0 to 65535")
-    return port
 
 
 def _solve(arguments: argparse.Namespace) -> int:
@@ -261,81 +220,6 @@ def _convert(arguments: argparse.Namespace) -> int:
     return EXIT_FOUND
 
 
-def _serve(arguments: argparse.Namespace) -> int:
-    return _run_service(arguments, has_placements=True)
-
-
-def _dispatch(arguments: argparse.Namespace) -> int:
-    return _run_service(arguments, has_placements=False)
-
-
-def _run_service(arguments: argparse.Namespace, *, has_placements: bool) -> int:
-    _check_service()
-
-    from app.main import serve
-
-    try:
-        serve(arguments.host, arguments.port, has_placements=has_placements)
-    except OSError as error:
-        raise CommandError(f"cannot serve on {arguments.host}:{arguments.port}: {_reason(error)}") from error
-    return EXIT_FOUND
-
-
-def _migrate(_arguments: argparse.Namespace) -> int:
-    _check_service()
-
-    from app.main import migrate
-
-    try:
-        migrate()
-    except OSError as error:
-        raise CommandError(_reason(error)) from error
-    return EXIT_FOUND
-
-
-def _webhook_secret(arguments: argparse.Namespace) -> int:
-    _check_service()
-
-    from app.settings import Settings
-    from app.webhooks import secret_of
-
-    secret = Settings().webhook_secret
-    if secret is None:
-        raise CommandError("PLACEWRIGHT_WEBHOOK_SECRET is not set")
-    print(secret_of(arguments.tenant, secret))  # noqa: T201  this is what the command is for
-    return EXIT_FOUND
-
-
-def _keys(arguments: argparse.Namespace) -> int:
-    _check_service()
-    try:
-        document = run_keys_command(arguments)
-    except KeysError as error:
-        raise CommandError(printable(str(error))) from error
-    _deliver(document, None, to_standard_output=True)
-    return EXIT_FOUND
-
-
-def _check_service() -> None:
-    """Whether the service is installed, and its settings are sound."""
-    try:
-        from pydantic import ValidationError
-
-        import app.main  # noqa: F401
-        from app.settings import Settings
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in SERVICE_PACKAGES:
-            raise
-        message = f"the HTTP service needs the package {error.name}: pip install 'placewright[service]'"
-        raise CommandError(message) from error
-    try:
-        Settings()  # reads the environment, where a mistake is the operator's, not a defect
-    except ValidationError as error:
-        faults = [(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False, include_context=False)]
-        lines = (f"PLACEWRIGHT_{str(loc[0]).upper()}: {message}" if loc else message for loc, message in faults)
-        raise CommandError("\n  ".join(lines)) from error
-
-
 def _read_request(arguments: argparse.Namespace) -> Request:
     """The document's request, with what the command line says in place of what the document says."""
     data = _read_bytes(arguments.file)
@@ -373,7 +257,7 @@ def _read_bytes(path: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise CommandError(f"cannot read {_shown(path)}: {_reason(error)}") from error
+        raise CommandError(f"cannot read {_shown(path)}: {reason_of(error)}") from error
     except AttributeError as error:  # standard input was closed before Python started
         raise CommandError("cannot read standard input: it is closed") from error
 
@@ -391,7 +275,7 @@ def _check_output(output: str) -> None:
     try:
         check_writable(Path(output))
     except (OSError, ValueError) as error:
-        raise CommandError(f"cannot write {_shown(output)}: {_reason(error)}") from error
+        raise CommandError(f"cannot write {_shown(output)}: {reason_of(error)}") from error
 
 
 def _deliver(document: dict[str, Any], output: str | None, *, to_standard_output: bool) -> None:
@@ -402,7 +286,7 @@ def _deliver(document: dict[str, Any], output: str | None, *, to_standard_output
         try:
             write_file(Path(output), data)
         except (OSError, ValueError) as error:
-            message = f"cannot write {_shown(output)}: {_reason(error)}; the document is on standard output"
+            message = f"cannot write {_shown(output)}: {reason_of(error)}; the document is on standard output"
             failure = CommandError(message)
     if to_standard_output or failure is not None:
         try:
@@ -410,7 +294,7 @@ def _deliver(document: dict[str, Any], output: str | None, *, to_standard_output
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise CommandError(f"cannot write to standard output: {_reason(error)}") from error
+            raise CommandError(f"cannot write to standard output: {reason_of(error)}") from error
     if failure is not None:
         raise failure
 
@@ -428,12 +312,6 @@ def _list_issues(path: str, issues: Sequence[Issue]) -> str:
 
 def _shown(path: str) -> str:
     return "standard input" if path == "-" else printable(path)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)
 
 
 def _complain(message: str) -> None:

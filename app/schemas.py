@@ -237,6 +237,9 @@ class Limits(_Document):
     max_tags: int
     retention_days: float | None
     slots: int = Field(description="Cores of all live dispatchers.")
+    requests_per_minute: int | None = Field(description="Of this key; null: as many as you like.")
+    max_jobs: int | None = Field(description="Queued and running placements of this key; null: no bound of its own.")
+    cpu_seconds_per_day: float | None = Field(description="Seconds times workers of this key in 24 hours.")
 
 
 class SupportedQuestion(_Document):

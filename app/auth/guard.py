@@ -58,7 +58,7 @@ class Guard:
             ProblemError: 401 without a good key or token, 403 when it does not allow this, 429 when it came too often,
                 503 when a token cannot be checked now.
         """
-        identity = Identity() if self._is_open else await self._authenticate(request)
+        identity = Identity(allowance=self._default) if self._is_open else await self._authenticate(request)
         request.state.identity = identity  # for the audit log, also when it goes no further
         identity = self._choose_tenant(request, identity)
         request.state.identity = identity
@@ -110,15 +110,15 @@ class Guard:
         return Identity(tenant, identity.key_id, identity.scopes, identity.allowance)
 
     def _check_rate(self, request: Request, identity: Identity) -> None:
-        allowed = identity.allowance if identity.key_id is not None else self._default
-        if allowed.requests_per_minute is None:
+        allowed = identity.allowance.requests_per_minute
+        if allowed is None:
             return
         caller = identity.key_id or (request.client.host if request.client else "")
-        rate = RateLimitItemPerMinute(allowed.requests_per_minute)
+        rate = RateLimitItemPerMinute(allowed)
         if not self._rates.hit(rate, caller):
             window = self._rates.get_window_stats(rate, caller)
             retry_after_s = max(1, math.ceil(window.reset_time - time.time()))
-            detail = f"More than {allowed.requests_per_minute} requests in a minute."
+            detail = f"More than {allowed} requests in a minute."
             raise _refuse("rate-limited", detail, 429, {"Retry-After": str(retry_after_s)})
 
 

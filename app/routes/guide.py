@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
@@ -25,8 +26,8 @@ router = APIRouter(tags=["guide"])
 @router.get("/limits", summary="What a request may ask for", responses=document_problems(503))
 async def read_limits(identity: IdentityOf, settings: SettingsOf, runtime: RuntimeOf) -> Limits:
     """Larger wishes for time, workers and memory are cut to these; larger bodies and longer tags are refused."""
-    del identity
     return Limits(
+        **asdict(identity.allowance),
         max_body_bytes=settings.max_body_bytes,
         max_issues=settings.max_issues,
         max_devices=MAX_DEVICES,

@@ -435,12 +435,16 @@ def test_serve_says_which_package_is_missing(run, monkeypatch):
 def test_serve_passes_host_and_port_on(run, monkeypatch):
     calls = []
     module = types.ModuleType("app.main")
-    module.serve = lambda *arguments: calls.append(arguments)
+    module.serve = lambda *arguments, **options: calls.append((*arguments, options))
     monkeypatch.setitem(sys.modules, "app.main", module)
     with contextlib.suppress(AttributeError):
         monkeypatch.delattr("app.main")
     assert run("serve", "--host", "0.0.0.0", "--port", "8123")[0] == 0
-    assert calls == [("0.0.0.0", 8123)]
+    assert run("dispatch")[0] == 0
+    assert calls == [
+        ("0.0.0.0", 8123, {"has_placements": True}),
+        ("127.0.0.1", 8001, {"has_placements": False}),
+    ]
 
 
 def test_serve_names_a_setting_that_is_wrong(run, monkeypatch):
@@ -454,11 +458,11 @@ def test_serve_names_a_setting_that_is_wrong(run, monkeypatch):
     monkeypatch.setenv("PLACEWRIGHT_DATABASE_URL", "nonsense")
     code, _, err = run("serve")
     assert code == 2
-    assert "database_url is no database address" in err
+    assert err.startswith("error: database_url must name a SQLite file or a PostgreSQL database")
 
 
 def test_serve_on_a_port_in_use(run, monkeypatch):
-    def serve(_host, _port):
+    def serve(_host, _port, **_options):
         raise OSError(98, "Address already in use")
 
     module = types.ModuleType("app.main")
