@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo serve test lint audit format openapi bench lock clean
+.PHONY: help install demo serve test lint audit format openapi bench lock clean test-faults test-fuzz
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,12 @@ serve: install ## the HTTP service on 127.0.0.1:8000
 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-faults: install ## 50 rounds of SIGKILL at random moments, 20 jobs each
+	$(BIN)/python tests/app/faults.py
+
+test-fuzz: install ## 10,000 mutated documents
+	$(BIN)/python tests/app/fuzz.py
 
 lint: install audit ## style, types, the direction of imports, known weaknesses
 	$(BIN)/ruff check .

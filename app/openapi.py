@@ -60,7 +60,6 @@ READ: dict[str, Any] = {
 UNCHANGED: dict[str, Any] = {"description": "Nothing has happened since.", "headers": {"ETag": _ETAG}}
 EVENTS: dict[str, Any] = {
     "description": "The events; a comment every 15 seconds while there are none.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 LOG: dict[str, Any] = {
     "description": "A piece of the log.",

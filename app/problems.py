@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -122,7 +123,23 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return ProblemResponse(reject_large_body(request.app.state.settings.max_body_bytes).problem)
     code = HTTPStatus(status).phrase.lower().replace(" ", "-")
-    return ProblemResponse(describe(code, details.get(status, str(error.detail)), status), error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_of(request)):
+        headers["Allow"] = ", ".join(methods)  # the framework names only those of the first route that matches
+    return ProblemResponse(describe(code, details.get(status, str(error.detail)), status), headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What can be done at the address of the request, as documented."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    if request.url.path in paths:
+        return sorted(method.upper() for method in paths[request.url.path])
+    methods: set[str] = set()
+    for template, operations in paths.items():
+        pattern = "[^/]+".join(re.escape(part) for part in re.split(r"\{\w+\}", template))
+        if re.fullmatch(pattern, request.url.path):
+            methods |= {method.upper() for method in operations}
+    return sorted(methods)
 
 
 async def _answer_invalid_parameter(_request: Request, error: Exception) -> Response:

@@ -40,7 +40,10 @@ def test_unknown_addresses(client):
 def test_wrong_method(client):
     answer = client.put("/placements")
     check(answer, 405, "method-not-allowed")
-    assert answer.headers["Allow"] == "POST"
+    assert answer.headers["Allow"] == "GET, POST"
+    answer = client.put("/placements/x")
+    check(answer, 405, "method-not-allowed")
+    assert answer.headers["Allow"] == "DELETE, GET"
 
 
 @pytest.mark.parametrize(

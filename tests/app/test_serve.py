@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from app.main import _listen
+
 
 @pytest.fixture
 def port():
@@ -52,3 +54,10 @@ def test_a_database_of_a_newer_version(refuse, tmp_path):
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
     assert "Can't locate revision" in refuse("--port", 0)
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
