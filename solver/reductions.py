@@ -16,24 +16,44 @@ from solver.instance import Partition
 def reduce_instance(compiled: CompiledInstance, partition: Partition) -> CompiledInstance:
     """Merge all operators that have to share a device under ``partition``.
 
-    * Colocation groups, by definition.
+    * Colocation groups, by definition; and operators that can only run on one and the same device.
     * ``acyclic``: items on a common cycle of forward edges. Around the cycle device numbers may never fall, so they
       are all equal.
     * ``convex``: forward operators on a path between two members of an item. If such an operator sat elsewhere, the
       path would leave the item's device and come back. Merging enlarges items, so this is repeated until nothing
       changes.
     """
-    operators = compiled.instance.graph.operators
-    groups: dict[object, list[int]] = defaultdict(list)
-    for item in range(compiled.num_items):
-        name = operators[compiled.members[item][0]].colocation_group
-        groups[("alone", item) if name is None else ("group", name)].append(item)
-    reduced = compiled.merge(list(groups.values()))
+    reduced = _confine(_colocate(compiled))
     if partition is Partition.ACYCLIC:
         return reduced.merge(strong_components(reduced.num_items, reduced.item_edges))
     if partition is Partition.CONVEX:
         return _close_under_paths(reduced)
     return reduced
+
+
+def _colocate(compiled: CompiledInstance) -> CompiledInstance:
+    operators = compiled.instance.graph.operators
+    groups: dict[object, list[int]] = defaultdict(list)
+    for item in range(compiled.num_items):
+        name = operators[compiled.members[item][0]].colocation_group
+        groups[("alone", item) if name is None else ("group", name)].append(item)
+    return compiled.merge(list(groups.values()))
+
+
+def _confine(compiled: CompiledInstance) -> CompiledInstance:
+    """Unite what can only run on one and the same device; what does not fit there is left for others to tell."""
+    only = {k for k, device_class in enumerate(compiled.classes) if device_class.count == 1}
+    homes = [int(row.argmax()) if row.sum() == 1 else -1 for row in compiled.runs]
+    held: dict[int, int] = defaultdict(int)
+    for home, need in zip(homes, compiled.memory_bytes, strict=True):
+        held[home] += need
+    for k, device_class in enumerate(compiled.classes):
+        if device_class.memory_bytes is not None and held[k] > device_class.memory_bytes:
+            only.discard(k)
+    groups: dict[object, list[int]] = defaultdict(list)
+    for item, home in enumerate(homes):
+        groups[("class", home) if home in only else ("alone", item)].append(item)
+    return compiled.merge(list(groups.values()))
 
 
 def _close_under_paths(compiled: CompiledInstance) -> CompiledInstance:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
 from solver.exact.ideal_domination import is_harmless, superset
-from solver.exact.ideal_table import WINDOW, TableArrays, find
+from solver.exact.ideal_table import WINDOW, TableArrays, contains, find
 from solver.kernels import kernel
 from solver.stage_costs import ADDED, NO_LIMIT, StageCosts, crossings, load
 
@@ -54,6 +54,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     period: float,
     costs: StageCosts,
     counts: Ints,
+    anchors: Ints,
     main_compute: Floats,
     share: Floats,
     graph: IdealGraph,
@@ -82,6 +83,11 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     strides = np.ones(num_classes, dtype=np.int64)
     for k in range(2, num_classes):
         strides[k] = strides[k - 1] * (counts[k - 1] + 1)
+    is_anchor = np.zeros(size + 1, dtype=np.bool_)
+    for k in range(num_classes):
+        if anchors[k] >= 0:
+            is_anchor[anchors[k]] = True
+    is_open = np.zeros(num_classes, dtype=np.bool_)
     inside = np.zeros(len(producer), dtype=np.int64)
     home = np.zeros(len(producer), dtype=np.bool_)
     included = np.zeros(size + 1, dtype=np.bool_)
@@ -117,12 +123,17 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
             start = low[origin]
             # What must be done at the very least once this stage is over, per state: all that the rest cannot take.
             alive = False
+            reserved = 0.0
+            for k in range(1, num_classes):
+                is_open[k] = anchors[k] >= 0 and not contains(start, mask[origin, 0], mask[origin, 1], anchors[k])
+                if is_open[k]:
+                    reserved += share[k]
             for state in range(num_states):
                 budget[state] = -np.inf
                 used = fewest[origin, state]
                 if used < 0:
                     continue
-                rest = (counts[0] - used) * limit
+                rest = (counts[0] - used) * limit + reserved
                 for k in range(1, num_classes):
                     rest += (counts[k] - (state // strides[k]) % (counts[k] + 1)) * share[k]
                 budget[state] = rest + slack
@@ -174,6 +185,9 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         ):
                             better = False
                             break
+                    for position in range(first, last + 1):
+                        if is_anchor[position] and not included[position]:
+                            better = False  # Its device would be spent, and what went there had to go elsewhere.
                     if not better:
                         continue
                     for position in range(first, last + 1):
@@ -344,6 +358,10 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                                 if used > counts[0]:
                                     continue
                                 rest = budget[state] - limit
+                            elif anchors[k] >= 0:
+                                if not (is_open[k] and included[anchors[k]]):
+                                    continue
+                                rest = budget[state] - share[k]
                             else:
                                 if (state // strides[k]) % (counts[k] + 1) == counts[k]:
                                     continue

@@ -21,7 +21,7 @@ WINDOW = 128
 
 
 class TableArrays(NamedTuple):
-    """N ideals, S states (how many devices of each lesser class are used), I items.
+    """N ideals, I items, S states: how many devices of each lesser class are used, those with an anchor aside.
 
     Attributes:
         slots: the hash table: index of an ideal, or −1.
@@ -45,7 +45,7 @@ class TableArrays(NamedTuple):
     fewest: npt.NDArray[np.int16]
     parent: npt.NDArray[np.int32]
     parent_state: npt.NDArray[np.int16]
-    by_class: npt.NDArray[np.int8]
+    by_class: npt.NDArray[np.int16]
     queue: npt.NDArray[np.int32]
     cursor: Ints
 
@@ -63,7 +63,7 @@ class Table:
             fewest=np.full((capacity, num_states), -1, dtype=np.int16),
             parent=np.full((capacity, num_states), -1, dtype=np.int32),
             parent_state=np.zeros((capacity, num_states), dtype=np.int16),
-            by_class=np.zeros((capacity, num_states), dtype=np.int8),
+            by_class=np.zeros((capacity, num_states), dtype=np.int16),
             queue=np.full(num_items + 1, -1, dtype=np.int32),
             cursor=np.array([1, 0, -1], dtype=np.int64),
         )
@@ -149,6 +149,18 @@ def find(
         if index < 0 or (low[index] == key_low and mask[index, 0] == first and mask[index, 1] == second):
             return slot
         slot = (slot + 1) & last
+
+
+@kernel
+def contains(low: int, first: np.uint64, second: np.uint64, position: int) -> bool:
+    """Whether an ideal, given by its key, holds the item at ``position``."""
+    if position <= low:
+        return position < low
+    offset = position - low - 1
+    if offset >= WINDOW:
+        return False
+    word = first if offset < 64 else second
+    return bool((word >> np.uint64(offset & 63)) & np.uint64(1))
 
 
 @kernel

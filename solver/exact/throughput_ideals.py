@@ -14,6 +14,7 @@ What keeps it small:
   optimum there is little slack, and few ideals survive.
 * An ideal is passed over when a larger one takes no more devices and it can be shown that going on from there is never
   worse (shown in :mod:`solver.exact.ideal_domination`).
+* Devices that something is pinned to are not counted: whether one is used shows in the ideal itself.
 * Alike siblings (same times, same inputs and outputs) are taken in order of their index: whoever has a pipeline can
   exchange them until their stages ascend.
 * An ideal is stored exactly: the first position that is missing, and a window of 128 positions behind it. Graphs for
@@ -45,6 +46,7 @@ Assignment = list[tuple[int, int]]
 
 MAX_SPAN = 1024
 MAX_COUNT_STATES = 64
+MAX_CLASSES = 64
 STEPS_PER_CALL = 20_000_000
 
 FINE = 1e-4
@@ -71,14 +73,37 @@ class Trial:
 
 def supports(compiled: CompiledInstance, max_count_states: int = MAX_COUNT_STATES) -> bool:
     """Whether the program covers the instance: one period for both passes, and every item on the ladder of ideals."""
-    others = [c.count for c in compiled.classes]
-    others.remove(max(others))
+    classes = _Classes(compiled)
     return (
         not compiled.is_gpipe
         and compiled.num_devices <= np.iinfo(np.int16).max
         and all(compiled.has_forward)
-        and math.prod(n + 1 for n in others) <= max_count_states
+        and classes.num_states <= max_count_states
+        and len(compiled.classes) <= MAX_CLASSES
     )
+
+
+class _Classes:
+    """Device classes as the program sees them: the main one first, single devices known by their *anchor*.
+
+    An anchor is an item that can sit nowhere else than on one single device. Whether that device is used shows in the
+    ideal: it is as soon as the anchor is in. So its use need not be counted.
+    """
+
+    def __init__(self, compiled: CompiledInstance) -> None:
+        number = len(compiled.classes)
+        main = max(range(number), key=lambda k: compiled.classes[k].count)
+        self.order = [main, *(k for k in range(number) if k != main)]
+        confined = np.flatnonzero(compiled.allowed.sum(axis=1) == 1)
+        homes = compiled.allowed[confined].argmax(axis=1)
+        self.anchors = np.full(number, -1, dtype=np.int64)
+        self.counts = np.array([compiled.classes[k].count for k in self.order], dtype=np.int64)
+        for local, k in enumerate(self.order):
+            items = confined[homes == k]
+            if local > 0 and compiled.classes[k].count == 1 and len(items) == 1:
+                self.anchors[local] = items[0]
+                self.counts[local] = 0
+        self.num_states = math.prod(int(count) + 1 for count in self.counts[1:])
 
 
 class IdealProgram:
@@ -98,10 +123,12 @@ class IdealProgram:
         self._prices = prices
         self._max_ideals = max_ideals
         self._order = order
-        main = max(range(len(compiled.classes)), key=lambda k: compiled.classes[k].count)
-        self._classes = [main, *(k for k in range(len(compiled.classes)) if k != main)]
-        self._counts = np.array([compiled.classes[k].count for k in self._classes], dtype=np.int64)
-        self._costs = stage_costs(compiled, order, self._classes)
+        self._classes = _Classes(compiled)
+        position = np.empty(compiled.num_items, dtype=np.int64)
+        position[order] = np.arange(compiled.num_items)
+        anchors = self._classes.anchors
+        self._anchors: Ints = np.where(anchors >= 0, position[anchors], -1)
+        self._costs = stage_costs(compiled, order, self._classes.order)
         self._graph = _ideal_graph(compiled, self._costs, order)
 
     @property
@@ -121,15 +148,15 @@ class IdealProgram:
             return Trial(Verdict.GAVE_UP)
         steps_left = max_steps
         stop = np.zeros(1, dtype=np.int64) if stop is None else stop
-        num_states = int(np.prod(self._counts[1:] + 1))
-        table = Table(1 << 14, num_states, self.compiled.num_items)
-        max_ideals = self._max_ideals // num_states
+        table = Table(1 << 14, self._classes.num_states, self.compiled.num_items)
+        max_ideals = self._max_ideals // self._classes.num_states
         main, share = self._remaining(period_ms)
         while True:
             code = explore(
                 period_ms,
                 self._costs,
-                self._counts,
+                self._classes.counts,
+                self._anchors,
                 main,
                 share,
                 self._graph,
@@ -158,7 +185,7 @@ class IdealProgram:
         The main class can hold the period itself. Without prices an item is worth its compute on the main class.
         """
         if self._prices is not None:
-            load_prices, memory_prices = (prices[self._classes] for prices in self._prices)
+            load_prices, memory_prices = (prices[self._classes.order] for prices in self._prices)
             # Memory without a limit has no price.
             memory_prices = np.where(self._costs.limits < NO_LIMIT, memory_prices, 0.0)
             holds = load_prices * period_ms + memory_prices * self._costs.limits
@@ -167,8 +194,8 @@ class IdealProgram:
         # What takes longer than the period there cannot be there, and would only drown the others in rounding errors.
         compute = self._costs.compute
         main = np.where(compute[:, 0] <= period_ms * (1 + 1e-9), compute[:, 0], 0.0)
-        share = np.full(len(self._counts), period_ms)
-        for k in range(1, len(self._counts)):
+        share = np.full(len(self._classes.counts), period_ms)
+        for k in range(1, len(share)):
             usable = np.isfinite(compute[:, k]) & (main > 0) & (compute[:, k] <= period_ms)
             with np.errstate(divide="ignore"):
                 ratio = float((main[usable] / compute[usable, k]).max(initial=0.0))
@@ -190,11 +217,11 @@ class IdealProgram:
 
     def _assignment(self, chain: list[tuple[npt.NDArray[np.bool_], int]]) -> Assignment:
         """From ideals as masks of positions, in ascending order, with the class of the stage that ends at each."""
-        taken = [0] * len(self._classes)
+        taken = [0] * len(self._classes.order)
         assignment: Assignment = [(0, 0)] * self.compiled.num_items
         before = np.zeros(self.compiled.num_items, dtype=bool)
         for mask, local in chain:
-            index = self._classes[local]
+            index = self._classes.order[local]
             for position in np.flatnonzero(mask & ~before):
                 assignment[int(self._order[position])] = (index, taken[local])
             taken[local] += 1

@@ -25,8 +25,10 @@ from solver.stage_costs import NO_LIMIT, StageCosts, crossings, load, stage_cost
 MAX_STATES = 4096
 """Largest number of used-device counts the program keeps per prefix; beyond it small classes are left aside."""
 MAX_STEPS = 2e9
-"""Rough limit on the work for one order."""
+"""Rough limit on the work for all orders together."""
 GREEDY_ROUNDS = 60
+FEWEST_ROUNDS = 12
+MAX_GREEDY_STEPS = 200_000_000
 
 Assignment = list[tuple[int, int]]
 
@@ -44,6 +46,7 @@ def place_segments(
     """
     table = _Table(compiled)
     best = math.inf
+    steps_left = MAX_STEPS
     for order in topological_orders(compiled, seed):
         if math.isinf(best):
             # Also when time is over already: it takes an instant, and an answer is better than none.
@@ -52,7 +55,8 @@ def place_segments(
                 yield start
         if expired():
             return
-        if table.steps() > MAX_STEPS:
+        steps_left -= table.steps()
+        if steps_left < 0:
             return
         # With a limit, segments end early; it is raised until the order has an answer.
         limit = best if math.isfinite(best) else max(bound_ms * 1.25, 1e-9)
@@ -70,30 +74,33 @@ def place_segments(
 def place_greedily(compiled: CompiledInstance, order: Ints, bound_ms: float) -> Assignment | None:
     """An answer at once, at any size: fill device after device along ``order`` up to a common limit; bisect the limit.
 
-    Each device takes the longest segment whose load stays within the limit. Devices of the largest class come first.
+    Each time the class that gets furthest within the limit comes next, of equals the one with most devices left. So a
+    device that something is pinned to waits for what is pinned to it.
     """
     table = _Table(compiled)
-    classes = sorted(range(len(compiled.classes)), key=lambda k: (-compiled.classes[k].count, k))
-    sequence = np.array([k for k in classes for _ in range(compiled.classes[k].count)], dtype=np.int64)
-    low, high, best = bound_ms, table.worst, None
-    for _ in range(GREEDY_ROUNDS):
+    low, high = bound_ms, table.worst
+    best: tuple[Ints, Ints] | None = None
+    steps = len(order) * len(compiled.classes)
+    for _ in range(max(FEWEST_ROUNDS, min(GREEDY_ROUNDS, MAX_GREEDY_STEPS // steps))):
         # Far above the bound, orders of magnitude count; near it, differences do.
         limit = math.sqrt(max(low, high * 1e-9) * high) if high > 4 * low else (low + high) / 2
-        starts = table.fill(order, sequence, limit)
-        if starts is None:
-            low = limit
+        ends, classes = table.fill(order, limit)
+        if len(ends) and ends[-1] == len(order):
+            high, best = limit, (ends, classes)
         else:
-            high, best = limit, starts
+            low = limit
         if high - low <= 1e-4 * high:
             break
     if best is None:
         return None
     taken = [0] * len(compiled.classes)
     assignment: Assignment = [(0, 0)] * len(order)
-    for stage, index in enumerate(sequence):
-        for item in order[best[stage] : best[stage + 1]]:
+    start = 0
+    for end, index in zip(*best, strict=True):
+        for item in order[start:end]:
             assignment[item] = (int(index), taken[index])
         taken[index] += 1
+        start = int(end)
     return assignment
 
 
@@ -124,10 +131,11 @@ class _Table:
         size = self.compiled.num_items
         return float(size * max(1.0, 4.0 * size / max(1, sum(self.counts))) * self.num_states)
 
-    def fill(self, order: Ints, sequence: Ints, limit: float) -> Ints | None:
-        """Where each device of ``sequence`` starts (and a last end), or ``None`` if items are left over."""
-        starts: Ints = _fill(order, sequence, self.costs, limit * (1 + 1e-12))
-        return starts if starts[-1] == len(order) else None
+    def fill(self, order: Ints, limit: float) -> tuple[Ints, Ints]:
+        """Where segments along ``order`` end, and their classes; without enough devices the rest is left over."""
+        counts = np.array([c.count for c in self.compiled.classes], dtype=np.int64)
+        ends, classes = _fill(order, counts, self.costs, limit * (1 + 1e-12))
+        return ends, classes
 
     def cut(self, order: Ints, limit: float) -> tuple[float, Assignment | None]:
         """The best cut of ``order`` with loads up to ``limit``; ``None`` if there is none."""
@@ -247,47 +255,67 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
 
 @kernel
 def _fill(
-    order: Ints,
-    sequence: Ints,
-    costs: StageCosts,
-    limit: float,
-) -> npt.NDArray[np.int64]:
-    compute, memory, limits, overlap, producer, num_consumers, times, first, touching = costs
+    order: Ints, counts: Ints, costs: StageCosts, limit: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     size = len(order)
-    starts = np.zeros(len(sequence) + 1, dtype=np.int64)
-    inside = np.zeros(len(producer), dtype=np.int64)
-    home = np.zeros(len(producer), dtype=np.bool_)
-    start = 0
-    for stage in range(len(sequence)):
-        k = sequence[stage]
-        held = 0
-        spent = incoming = outgoing = 0.0
-        end = longest = start
-        while end < size:
-            item = order[end]
-            spent += compute[item, k]
-            held = min(held + memory[item], NO_LIMIT)
-            if spent > limit or held > limits[k]:
-                break
-            for index in range(first[item], first[item + 1]):
-                tensor = touching[index]
-                enters, leaves = crossings(
-                    producer[tensor] == item, home[tensor], inside[tensor], num_consumers[tensor]
-                )
-                if producer[tensor] == item:
-                    home[tensor] = True
-                else:
-                    inside[tensor] += 1
-                incoming += enters * times[tensor, k]
-                outgoing += leaves * times[tensor, k]
-            end += 1
-            if load(overlap, spent, incoming, outgoing) <= limit:
-                longest = end
-        for position in range(start, end):
-            item = order[position]
-            for index in range(first[item], first[item + 1]):
-                inside[touching[index]] = 0
-                home[touching[index]] = False
-        start = longest
-        starts[stage + 1] = start
-    return starts
+    remaining = counts.copy()
+    ends = np.zeros(min(size, remaining.sum()), dtype=np.int64)
+    classes = np.zeros(len(ends), dtype=np.int64)
+    inside = np.zeros(len(costs.producer), dtype=np.int64)
+    home = np.zeros(len(costs.producer), dtype=np.bool_)
+    start = num_segments = 0
+    while start < size and num_segments < len(ends):
+        furthest = start
+        chosen = -1
+        for k in range(len(counts)):
+            if remaining[k] == 0 or costs.compute[order[start], k] > limit:
+                continue
+            end = _reach(order, start, k, costs, limit, home, inside)
+            if end > furthest or (end == furthest > start and remaining[k] > remaining[chosen]):
+                furthest, chosen = end, k
+        if chosen < 0:
+            break
+        ends[num_segments] = furthest
+        classes[num_segments] = chosen
+        num_segments += 1
+        remaining[chosen] -= 1
+        start = furthest
+    return ends[:num_segments], classes[:num_segments]
+
+
+@kernel
+def _reach(
+    order: Ints, start: int, k: int, costs: StageCosts, limit: float, home: npt.NDArray[np.bool_], inside: Ints
+) -> int:
+    """The end of the longest segment from ``start`` whose load on class ``k`` is within the limit.
+
+    ``home`` and ``inside`` are blank, and left so.
+    """
+    compute, memory, limits, overlap, producer, num_consumers, times, first, touching = costs
+    held = 0
+    spent = incoming = outgoing = 0.0
+    end = longest = start
+    while end < len(order):
+        item = order[end]
+        spent += compute[item, k]
+        held = min(held + memory[item], NO_LIMIT)
+        if spent > limit or held > limits[k]:
+            break
+        for index in range(first[item], first[item + 1]):
+            tensor = touching[index]
+            enters, leaves = crossings(producer[tensor] == item, home[tensor], inside[tensor], num_consumers[tensor])
+            if producer[tensor] == item:
+                home[tensor] = True
+            else:
+                inside[tensor] += 1
+            incoming += enters * times[tensor, k]
+            outgoing += leaves * times[tensor, k]
+        end += 1
+        if load(overlap, spent, incoming, outgoing) <= limit:
+            longest = end
+    for position in range(start, end):
+        item = order[position]
+        for index in range(first[item], first[item + 1]):
+            inside[touching[index]] = 0
+            home[touching[index]] = False
+    return longest
