@@ -1,4 +1,4 @@
-# The HTTP service. Build: docker build -t placewright .    Run: docker run -p 8000:8000 -v placewright:/var/lib/placewright placewright
+# The HTTP service. Build: docker build -t placewright .    Run: docker run -p 127.0.0.1:8000:8000 -v placewright:/var/lib/placewright placewright
 # The command line is in it too: docker run -i placewright solve - < examples/tiny.json
 FROM python:3.11-slim AS build
 WORKDIR /src
