@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo serve test lint audit format openapi bench lock clean test-faults test-fuzz
+.PHONY: help install demo serve test lint audit format openapi bench lock clean test-faults test-fuzz test-scale-out
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,10 @@ serve: install ## the HTTP service on 127.0.0.1:8000
 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-scale-out: install ## PostgreSQL, a Ray cluster, several servers and dispatchers, all of them killed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-scale-out.lock
+	$(BIN)/python -m pytest -m scale_out tests/app
 
 test-faults: install ## 50 rounds of SIGKILL at random moments, 20 jobs each
 	$(BIN)/python tests/app/faults.py
@@ -60,6 +64,7 @@ lock: install ## compile the requirements locks again: hashes, no addresses
 	$(LOCK) $(SERVICE) --extra bench --extra dev --output-file requirements.lock pyproject.toml requirements-build.in
 	$(LOCK) $(SERVICE) --constraint requirements.lock --output-file requirements-service.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --output-file requirements-build.lock requirements-build.in
+	$(LOCK) $(SERVICE) --extra ray --extra scale-out-tests --constraint requirements.lock --output-file requirements-scale-out.lock pyproject.toml
 
 clean: ## remove what the other commands made
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache

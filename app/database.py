@@ -23,6 +23,8 @@ from sqlalchemy.orm import Session
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 5_067_224
 """Of PostgreSQL's advisory locks; any number does that nothing else takes."""
+_IDLE_MS = 5000
+"""How long a transaction may be open with nothing going on in it."""
 
 
 class Database:
@@ -112,7 +114,12 @@ def _open_postgresql(url: URL, timeout_s: float) -> Engine:
         max_overflow=40,
         pool_timeout=timeout_s,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": max(1, round(timeout_s)), "application_name": "placewright"},
+        connect_args={
+            "connect_timeout": max(1, round(timeout_s)),
+            "application_name": "placewright",
+            # A process that is paused inside a transaction must not keep its rows from whoever takes them over.
+            "options": f"-c idle_in_transaction_session_timeout={_IDLE_MS} -c lock_timeout={round(timeout_s * 1000)}",
+        },
     )
 
 

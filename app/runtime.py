@@ -136,5 +136,13 @@ class Runtime:
 
 
 def make_engine(settings: Settings) -> Engine:
-    """The engine that the settings name."""
+    """The engine that the settings name. Raises :class:`OSError` when its packages are not installed."""
+    if settings.engine == "ray":
+        try:
+            from app.engines.ray import RayEngine  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as error:
+            raise OSError("the engine ray needs more packages: pip install 'placewright[service,ray]'") from error
+        # A cluster may give a solve memory of its own, but only the operator knows how much a node has.
+        memory_bytes = settings.memory_limit_bytes if "memory_limit_bytes" in settings.model_fields_set else None
+        return RayEngine(settings.ray_address, memory_bytes)
     return LocalEngine(settings.slots)

@@ -89,6 +89,12 @@ class Settings(AuthSettings):
     )
     max_log_bytes: int = Field(default=1024 * 1024, ge=0, description="How much of the log of one job is kept.")
 
+    engine: Literal["local", "ray"] = Field(
+        default="local", description="Where solves run: on this machine, or on a Ray cluster."
+    )
+    ray_address: str | None = Field(
+        default=None, description="host:port of the cluster's head node; default: RAY_ADDRESS, or the node here."
+    )
     run_dispatcher: bool = Field(
         default=True, description="Whether this server runs jobs; if not, `placewright dispatch` elsewhere does."
     )

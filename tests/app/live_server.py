@@ -17,23 +17,30 @@ _PATIENCE_S = 30
 
 
 class LiveServer:
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, command="serve", **settings):
+        self.command = command
         self.database = Path(folder) / "jobs.sqlite3"
-        self.log = Path(folder) / "server.log"
         self.port = _find_free_port()
+        self.log = Path(folder) / ("server.log" if command == "serve" else f"{command}-{self.port}.log")
         self.url = f"http://127.0.0.1:{self.port}"
         # One name that the server, its forkserver and every solve inherit: how the tests find orphans.
         self._mark = f"PLACEWRIGHT_TEST_MARK={self.port}-{os.getpid()}"
-        settings = {"SLOTS": 2, "STOP_GRACE_S": 3, "OVERRUN_GRACE_S": 3, "HEARTBEAT_INTERVAL_S": 0.2} | settings
+        settings = {
+            "DATABASE_URL": f"sqlite:///{self.database}",
+            "SLOTS": 2,
+            "STOP_GRACE_S": 3,
+            "OVERRUN_GRACE_S": 3,
+            "HEARTBEAT_INTERVAL_S": 0.2,
+        } | settings
         name, _, value = self._mark.partition("=")
         self._environment = os.environ | {f"PLACEWRIGHT_{key}": str(value) for key, value in settings.items()}
-        self._environment |= {name: value, "PLACEWRIGHT_DATABASE_URL": f"sqlite:///{self.database}"}
+        self._environment[name] = value
         self.process = None
 
     def spawn(self):
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", "--port", str(self.port)],
+                [sys.executable, "-m", "app", self.command, "--port", str(self.port)],
                 env=self._environment,
                 stdout=log,
                 stderr=log,

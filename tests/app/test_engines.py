@@ -9,6 +9,7 @@ import signal
 import time
 
 import pytest
+from ray_cluster import RayCluster
 from slow_document import make_slow
 
 from app import supervision
@@ -40,11 +41,30 @@ class Witness:
 
 
 @pytest.fixture(scope="module")
-def engine():
+def local():
     made = LocalEngine(slots=2)
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.scale_out)])
+def engine(request):
+    if request.param == "local":
+        return request.getfixturevalue("local")
+    return request.getfixturevalue("ray_engine")
+
+
+@pytest.fixture(scope="module")
+def ray_engine():
+    from app.engines.ray import RayEngine
+
+    cluster = RayCluster(nodes=2)
+    made = RayEngine(cluster.address, memory_bytes=None)
+    made.start()
+    yield made
+    made.stop()
+    cluster.stop()
 
 
 def pack(document):
@@ -108,16 +128,16 @@ def test_a_document_that_this_version_cannot_solve_is_an_error_not_a_crash(engin
 class TestLocal:
     """What only the processes of this machine can show."""
 
-    def test_too_much_memory_ends_a_solve_with_its_best(self, engine, monkeypatch):
+    def test_too_much_memory_ends_a_solve_with_its_best(self, local, monkeypatch):
         witness = Witness()
         monkeypatch.setattr(supervision, "_measure_memory", lambda _pid: 11 if witness.results else 9)
-        outcome = engine.run(make_task(make_slow(), memory_limit_bytes=10), witness)
+        outcome = local.run(make_task(make_slow(), memory_limit_bytes=10), witness)
         assert outcome.stop_cause is StopCause.MEMORY
         assert outcome.result["placement"]
 
-    def test_far_too_much_memory_is_not_waited_for(self, engine, monkeypatch):
+    def test_far_too_much_memory_is_not_waited_for(self, local, monkeypatch):
         monkeypatch.setattr(supervision, "_measure_memory", lambda _pid: 1000)
-        outcome = engine.run(make_task(make_slow(), memory_limit_bytes=10), Witness())
+        outcome = local.run(make_task(make_slow(), memory_limit_bytes=10), Witness())
         assert outcome.result is None
         assert outcome.error.type.endswith(":out-of-memory")
 
@@ -125,18 +145,18 @@ class TestLocal:
         assert supervision._measure_memory(os.getpid()) > 10_000_000
         assert supervision._measure_memory(2**30) == 0
 
-    def test_a_solve_that_hears_nothing_is_killed_after_the_grace(self, engine):
+    def test_a_solve_that_hears_nothing_is_killed_after_the_grace(self, local):
         witness = Witness(StopCause.CANCEL, when=_freeze)
         began = time.monotonic()
-        outcome = engine.run(make_task(make_slow(), stop_grace_s=0.5), witness)
+        outcome = local.run(make_task(make_slow(), stop_grace_s=0.5), witness)
         assert outcome.result is None
         assert outcome.error.type.endswith(":solver-killed")
         assert time.monotonic() - began < 15
         assert not supervision.multiprocessing.active_children()
 
-    def test_a_solve_that_dies_says_of_what(self, engine):
+    def test_a_solve_that_dies_says_of_what(self, local):
         witness = Witness(StopCause.CANCEL, when=lambda witness: _signal(witness, signal.SIGSEGV) and False)
-        outcome = engine.run(make_task(make_slow()), witness)
+        outcome = local.run(make_task(make_slow()), witness)
         assert outcome.error.type.endswith(":solver-died")
         assert "signal 11" in outcome.error.detail
 

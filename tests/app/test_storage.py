@@ -12,6 +12,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from postgres_server import running_postgres
 from sqlalchemy import select, text
 
 from app import database as database_module
@@ -66,9 +67,17 @@ class Store:
             session.execute(text("UPDATE placements SET lease_until = '2000-01-01 00:00:00.000000'"))
 
 
-@pytest.fixture
-def database(tmp_path):
-    opened = Database(f"sqlite:///{tmp_path}/jobs.sqlite3", busy_timeout_s=5)
+@pytest.fixture(scope="module")
+def postgres():
+    with running_postgres() as make_database:
+        yield make_database
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.scale_out)])
+def database(request, tmp_path):
+    is_file = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/jobs.sqlite3" if is_file else request.getfixturevalue("postgres")()
+    opened = Database(url, busy_timeout_s=5)
     opened.migrate()
     yield opened
     opened.close()

@@ -1,0 +1,175 @@
+"""Several servers and dispatchers over PostgreSQL, solves on the nodes of a Ray cluster, and all of them get killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from live_server import LiveServer
+from postgres_server import running_postgres
+from ray_cluster import RayCluster
+from slow_document import make_slow
+
+from solver.formats import native
+from solver.verification import verify
+
+pytestmark = [pytest.mark.scale_out, pytest.mark.timeout(400)]
+MARK = f"ray-{os.getpid()}"
+LEASE_S = 4
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with running_postgres() as make_database:
+        yield make_database
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    os.environ["PLACEWRIGHT_TEST_MARK"] = MARK  # every process of the cluster inherits it
+    made = RayCluster(nodes=3)
+    yield made
+    made.stop()
+    del os.environ["PLACEWRIGHT_TEST_MARK"]
+
+
+@pytest.fixture
+def start(postgres, tmp_path):
+    """Processes of a service, all on one new database."""
+    url, started = postgres(), []
+
+    def run(command="serve", **settings):
+        (folder := tmp_path / str(len(started))).mkdir()
+        shared = {"DATABASE_URL": url, "LEASE_S": LEASE_S, "HEARTBEAT_INTERVAL_S": 1, "MAX_ATTEMPTS": 10}
+        live = LiveServer(folder, command, **shared | settings).start()
+        started.append(live)
+        return live
+
+    yield run
+    for live in started:
+        live.kill()
+        assert not live.wait_for_no_processes(), "orphans"
+
+
+def list_solves_on_nodes():
+    """Solving processes of the whole cluster."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_ours = f"PLACEWRIGHT_TEST_MARK={MARK}".encode() in (folder / "environ").read_bytes()
+            if is_ours and b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def read_end(live, placement_id):
+    """The finished job, as that server tells it."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        job = httpx.get(f"{live.url}/placements/{placement_id}", headers={"Prefer": "wait=10"}, timeout=30).json()
+        if job["finished_at"]:
+            return job
+    raise AssertionError(f"not in time: {job}")
+
+
+def test_nodes_dispatchers_and_servers_die_and_every_job_ends_once(start, cluster):
+    on_ray = {"ENGINE": "ray", "RAY_ADDRESS": cluster.address}
+    dispatchers = [start("dispatch", **on_ray) for _ in range(2)]
+    servers = [start(RUN_DISPATCHER=False) for _ in range(2)]
+    document = make_slow(time_limit_s=6, num_operators=60, num_devices=5)
+    ids = [servers[number % 2].submit(document) for number in range(8)]
+    seen = [servers[1].wait_for_incumbent(placement_id) for placement_id in ids[:2]]
+    streamed = []
+    follower = threading.Thread(target=_follow, args=(servers[1], ids[0], streamed))
+    follower.start()
+
+    cluster.kill_node()
+    cluster.add_node()
+    time.sleep(1)
+    dispatchers[0].kill()
+    servers[0].kill()
+    start("dispatch", **on_ray)
+
+    jobs = [read_end(servers[1], placement_id) for placement_id in ids]
+    follower.join(30)
+    assert [job["state"] for job in jobs] == ["succeeded"] * len(ids)
+    assert max(job["attempt"] for job in jobs) > 1, "nothing was interrupted"
+    for before, job in zip(seen, jobs, strict=False):
+        assert job["result"]["objective_value"] <= before["result"]["objective_value"]
+    instance = native.from_document(document).instance
+    for job in jobs:
+        verification = verify(instance, job["result"]["placement"])
+        assert verification.violations == ()
+        assert verification.objective_value == job["result"]["objective_value"]
+    assert streamed.count("end") == 1
+    assert streamed[-1] == "end"
+    other = start(RUN_DISPATCHER=False)
+    assert [read_end(other, placement_id) for placement_id in ids] == jobs
+    _wait_for_no_solves()
+
+
+def test_cancelling_reaches_the_node(start, cluster):
+    start("dispatch", ENGINE="ray", RAY_ADDRESS=cluster.address)
+    server = start(RUN_DISPATCHER=False)
+    job = server.wait_for_incumbent(server.submit(make_slow(time_limit_s=100)))
+    assert list_solves_on_nodes()
+    httpx.post(f"{server.url}/placements/{job['id']}/cancel")
+    ended = read_end(server, job["id"])
+    assert ended["state"] == "cancelled"
+    assert ended["result"]["objective_value"] <= job["result"]["objective_value"]
+    _wait_for_no_solves()
+
+
+def test_a_paused_dispatcher_does_not_overwrite_its_successor(start):
+    paused = start("dispatch", SLOTS=1)
+    server = start(RUN_DISPATCHER=False)
+    job = server.wait_for_incumbent(server.submit(make_slow(time_limit_s=8)))
+    paused.process.send_signal(signal.SIGSTOP)
+    start("dispatch", SLOTS=1)
+    ended = read_end(server, job["id"])
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
+    paused.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 20
+    while "taken over" not in paused.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "taken over" in paused.log.read_text()
+    assert not paused.list_solves()
+    assert read_end(server, job["id"]) == ended
+
+
+def test_a_key_is_one_key_on_all_servers(start):
+    start("dispatch")
+    servers = [start(RUN_DISPATCHER=False) for _ in range(2)]
+    answers = []
+
+    def send(server):
+        headers = {"Idempotency-Key": "one", "Prefer": "respond-async"}
+        answers.append(httpx.post(f"{server.url}/placements", json=make_slow(time_limit_s=1), headers=headers))
+
+    threads = [threading.Thread(target=send, args=(servers[number % 2],)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in answers} <= {200, 202, 409}
+    assert len({answer.json()["id"] for answer in answers if answer.status_code != 409}) == 1
+    assert len(httpx.get(f"{servers[0].url}/placements").json()["placements"]) == 1
+
+
+def _follow(server, placement_id, kinds):
+    with httpx.stream("GET", f"{server.url}/placements/{placement_id}/events", timeout=120) as answer:
+        kinds.extend(line.removeprefix("event: ") for line in answer.iter_lines() if line.startswith("event: "))
+
+
+def _wait_for_no_solves():
+    deadline = time.monotonic() + 15
+    while (left := list_solves_on_nodes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, "orphans on the nodes"
