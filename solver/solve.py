@@ -17,13 +17,10 @@ from solver.absorption import absorb
 from solver.bounds import bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
 from solver.collector import collector_paused
-from solver.compiled import CompiledInstance, compile_instance
+from solver.compiled import compile_instance
 from solver.errors import InvalidInstance, Issue, UnsupportedInstance
-from solver.exact.operator_cuts import bound_by_cuts
 from solver.exact.throughput_ideals import IdealProgram, close_gap, span_of, supports
-from solver.formulations import cpsat
-from solver.formulations import throughput_bottleneck_highs as bottleneck
-from solver.formulations.throughput_assignment_cpsat import AssignmentModel
+from solver.formulation_runs import is_modelled, run_formulation, worst_period
 from solver.formulations.throughput_ladder_cpsat import LadderModel
 from solver.heuristics.moves import Annealing
 from solver.heuristics.orders import topological_orders
@@ -44,20 +41,15 @@ from solver.memory_watch import resident_bytes, watch_memory
 from solver.reductions import reduce_instance
 from solver.result import OPTIMALITY_TOLERANCE, InfeasibilityReason, Placement, Progress, Result, SolverReport
 from solver.search import Search
+from solver.sets import SetSearch
 from solver.validation import validate, validate_options
 
-MAX_MODEL_BOOLEANS = 300_000
-"""Models beyond this size would not be built, let alone solved, within any time limit people set."""
 FIRST_STEPS = 40_000_000
 """Steps (about a second) that the ideal program gets before others are called in; counted, so that it is repeatable."""
 MAX_IDEALS = 8_000_000
 BYTES_PER_IDEAL = 72
 """At worst, while the table grows; some 600 MB in all."""
-MAX_CUT_ITEMS = 20_000
-CUTS_SHARE = 0.1
-BOTTLENECK_SHARE = 0.15
-"""Parts of the remaining time for bounds that hold for any set of items."""
-LADDER_SHARE = 0.4
+LADDER_SHARE = 0.15
 """Part of the remaining time in which a convex or free search may look for a good acyclic start."""
 
 
@@ -228,8 +220,7 @@ class _Run:
             self._prove_acyclic()
             return
         self._find_acyclic()
-        self._bound_sets()
-        self._run(AssignmentModel, self.reduced, search.remaining_s, proves=True)
+        SetSearch(search, self.reduced, self.workers, self.methods).run()
 
     def _find_acyclic(self) -> None:
         """The best acyclic placement, or a good one, as a start for the other partitions."""
@@ -244,31 +235,10 @@ class _Run:
             value = search.objective_value
             if value is not None and max(bounds) >= value * (1 - OPTIMALITY_TOLERANCE):
                 return
-        self._run(LadderModel, self.acyclic, search.remaining_s * LADDER_SHARE, proves=False)
-
-    def _bound_sets(self) -> None:
-        """What any set of items costs a device bounds every partition."""
-        search = self.search
-        if search.over or self.reduced.num_items > MAX_CUT_ITEMS:
-            return
-        self.methods.append("cuts")
-        deadline = search.elapsed_s + search.remaining_s * CUTS_SHARE
-        bound_by_cuts(
-            self.reduced,
-            found=lambda bound: search.claim_bound(bound, "cuts"),
-            expired=lambda: search.over or search.elapsed_s > deadline,
-        )
-        value = search.objective_value
-        if search.over or value is None or not bottleneck.supports(self.reduced):
-            return
-        self.methods.append(bottleneck.NAME)
-        bottleneck.bound_by_bottleneck(
-            self.reduced,
-            value,
-            search.remaining_s * BOTTLENECK_SHARE,
-            over=lambda: search.over,
-            found=lambda bound: search.claim_bound(bound, bottleneck.NAME),
-        )
+        if is_modelled(self.acyclic) and not search.over:
+            self.methods.append(LadderModel.name)
+            limit_s = search.remaining_s * LADDER_SHARE
+            run_formulation(search, LadderModel, self.acyclic, limit_s, workers=self.workers, proves=False)
 
     def _prove_acyclic(self) -> None:
         """The ideal program for a moment, which often suffices; then, with workers to spare, both methods in a race."""
@@ -276,7 +246,7 @@ class _Run:
         if search.over:
             return
         program = self.ideal_program()
-        worst = _worst_period(self.acyclic)
+        worst = worst_period(self.acyclic)
 
         def claim(period: float) -> None:
             search.claim_bound(period, "ideals")
@@ -284,7 +254,7 @@ class _Run:
                 search.infeasible_by = "ideals"
 
         claims = (lambda: search.best_bound, claim)
-        modelled = self.acyclic.num_items * self.acyclic.num_devices <= MAX_MODEL_BOOLEANS
+        modelled = is_modelled(self.acyclic)
         if program is not None:
             self.methods.append("ideals")
             self._run_ideals(program, FIRST_STEPS if modelled else math.inf, *claims)
@@ -296,9 +266,9 @@ class _Run:
                 target=self._run_ideals, args=(program, math.inf, *claims), name="ideals", daemon=True
             )
             rival.start()
-        self._run(
-            LadderModel, self.acyclic, search.remaining_s, proves=True, workers=self.workers - (rival is not None)
-        )
+        self.methods.append(LadderModel.name)
+        workers = self.workers - (rival is not None)
+        run_formulation(search, LadderModel, self.acyclic, search.remaining_s, workers=workers, proves=True)
         if rival is not None:
             rival.join(search.remaining_s)
 
@@ -329,7 +299,7 @@ class _Run:
         def interval() -> tuple[float, float]:
             value = search.objective_value
             # Without a placement the first trial is far beyond what any can be worth, and shows whether there is one.
-            return bound(), 2 * _worst_period(self.acyclic) if value is None else value
+            return bound(), 2 * worst_period(self.acyclic) if value is None else value
 
         close_gap(
             program,
@@ -340,65 +310,9 @@ class _Run:
             max_steps=max_steps,
         )
 
-    def _run(
-        self,
-        kind: type[cpsat.Model],
-        compiled: CompiledInstance,
-        time_limit_s: float,
-        *,
-        proves: bool,
-        workers: int | None = None,
-    ) -> None:
-        """One formulation, again with finer units while that can still close the gap.
-
-        ``proves`` tells whether the model covers every feasible placement, so that its bounds are bounds.
-        """
-        search = self.search
-        if compiled.num_items * compiled.num_devices > MAX_MODEL_BOOLEANS or search.over:
-            return
-        self.methods.append(kind.name)
-        deadline = search.elapsed_s + time_limit_s
-
-        def take(assignment: cpsat.Assignment) -> None:
-            search.offer(compiled.placement(assignment), kind.name)
-
-        def note(bound_ms: float) -> None:
-            if proves:
-                search.claim_bound(bound_ms, kind.name)
-
-        last_limit = math.inf
-        while not search.over and deadline > search.elapsed_s:
-            limit = search.objective_value if search.objective_value is not None else _worst_period(compiled)
-            if limit >= last_limit:
-                return
-            last_limit = limit
-            bound = search.best_bound if proves else bound_period(compiled)
-            model = kind(compiled, limit, min(bound, limit))
-            if search.placement is not None:
-                model.hint(compiled.gather(search.placement))
-            options = cpsat.RunOptions(
-                time_limit_s=deadline - search.elapsed_s,
-                workers=workers or self.workers,
-                seed=search.options.seed,
-                relative_gap=search.options.relative_gap if proves else 0.0,
-                presolve=search.placement is not None and kind.presolve,
-            )
-            outcome = cpsat.run(model, options, take, note, lambda: search.over)
-            if outcome is cpsat.Outcome.INFEASIBLE and search.placement is None and proves:
-                search.infeasible_by = kind.name
-            if outcome is not cpsat.Outcome.OPTIMAL:
-                return
-
 
 def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _worst_period(compiled: CompiledInstance) -> float:
-    """More than any placement can be worth: everything on one device, where it is slowest, with every transfer."""
-    finite = compiled.compute_ms.sum(axis=2)
-    slowest = sum(max((float(time) for time in row if time < math.inf), default=0.0) for row in finite)
-    return (slowest + 2 * sum(max(tensor.time_ms) for tensor in compiled.tensors)) * (1 + 1e-9) + 1.0
 
 
 def _answer(run: _Run, clock: _Clock, reasons: tuple[InfeasibilityReason, ...]) -> Result:

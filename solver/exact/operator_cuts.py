@@ -20,7 +20,8 @@ Source: own; minimum cuts for submodular set costs are textbook matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from ortools.graph.python import max_flow
@@ -28,7 +29,7 @@ from ortools.graph.python import max_flow
 from solver.compiled import CompiledInstance, Floats
 from solver.instance import Overlap
 
-CAPACITY_BITS = 40
+CAPACITY_BITS = 50
 UNLIMITED = 2**60
 TINIEST_MS = 1e-100
 
@@ -41,7 +42,7 @@ def bound_by_cuts(compiled: CompiledInstance, found: Callable[[float], None], ex
     parts = [(0,), (1,)] if compiled.is_gpipe else [(0, 1)]
     best = [0.0] * len(parts)
     for index, passes in enumerate(parts):
-        cuts = _Cuts(compiled, passes)
+        cuts = Cuts(compiled, passes)
         least: dict[int, float] = {}
         for item in cuts.by_promise():
             # Alone on a device an item costs at least as much as in the best set with it.
@@ -54,12 +55,14 @@ def bound_by_cuts(compiled: CompiledInstance, found: Callable[[float], None], ex
                 found(sum(best))
 
 
-class _Cuts:
+class Cuts:
+    """Minimum cuts for one compiled instance, over the given passes together."""
+
     def __init__(self, compiled: CompiledInstance, passes: tuple[int, ...]) -> None:
         compute_weight, transfer_weight = _WEIGHTS[compiled.overlap]
         hosts = np.array([c.is_host for c in compiled.classes])
         compute: Floats = np.where(compiled.allowed, compiled.compute_ms[:, :, list(passes)].sum(axis=2), np.inf)
-        self._on_host: Floats = compute[:, hosts].min(axis=1, initial=np.inf)
+        self.on_host: Floats = compute[:, hosts].min(axis=1, initial=np.inf)
         self._compute: Floats = compute[:, ~hosts].min(axis=1, initial=np.inf) * compute_weight
         self._times: Floats = np.array(
             [
@@ -111,17 +114,34 @@ class _Cuts:
         """Items, the ones that cost most alone first."""
         return sorted(range(len(self.alone)), key=lambda item: (-self.alone[item], item))
 
+    @property
+    def rounding_ms(self) -> float:
+        """By how much the load of a cheapest set may exceed the least there is, for the rounding of capacities."""
+        return math.ldexp(self._flow.num_arcs(), -self._exponent)
+
     def least_load(self, item: int) -> float:
         """The least load, in ms, of a device other than a host that holds ``item``; infinite if none can."""
         if not math.isfinite(self._compute[item]):
             return math.inf
+        with self._cut_around(item) as is_optimal:
+            # Without a solution nothing is claimed.
+            return math.ldexp(self._flow.optimal_flow(), -self._exponent) if is_optimal else 0.0
+
+    def cheapest_set(self, item: int) -> tuple[int, ...]:
+        """The largest of the sets with the least load that hold ``item``; it alone where none is known."""
+        if not math.isfinite(self._compute[item]):
+            return (item,)
+        with self._cut_around(item) as is_optimal:
+            if not is_optimal:
+                return (item,)
+            outside = set(self._flow.get_sink_side_min_cut())
+        return tuple(other for other in range(len(self.alone)) if other not in outside)
+
+    @contextmanager
+    def _cut_around(self, item: int) -> Iterator[bool]:
         self._flow.set_arc_capacity(self._source_arc[item], UNLIMITED)
-        status = self._flow.solve(self._source, self._sink)
-        value = self._flow.optimal_flow()
+        yield self._flow.solve(self._source, self._sink) == self._flow.OPTIMAL
         self._flow.set_arc_capacity(self._source_arc[item], 0)
-        if status != self._flow.OPTIMAL:
-            return 0.0  # Nothing is claimed.
-        return math.ldexp(value, -self._exponent)
 
     def least_period(self, least: dict[int, float]) -> float:
         """Below this period some items would have to sit on hosts that take too long on the hosts there are."""
@@ -132,6 +152,6 @@ class _Cuts:
             # A period of at least ``value`` leaves only the items before this one to the hosts.
             needed = max(largest, total / self._num_hosts if self._num_hosts else 0.0)
             bound = min(bound, max(value, needed))
-            total += float(self._on_host[item])
-            largest = max(largest, float(self._on_host[item]))
+            total += float(self.on_host[item])
+            largest = max(largest, float(self.on_host[item]))
         return min(bound, max(largest, total / self._num_hosts if self._num_hosts else math.inf))

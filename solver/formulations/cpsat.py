@@ -182,13 +182,17 @@ class Model(ABC):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Limits of one run; ``presolve`` lets CP-SAT rewrite the model first (docs/decisions tells when it may)."""
+    """Limits of one run; ``presolve`` lets CP-SAT rewrite the model first (docs/decisions tells when it may).
+
+    ``effort`` is a limit in CP-SAT's own deterministic units, roughly seconds, so that a run can be repeated exactly.
+    """
 
     time_limit_s: float
     workers: int
     seed: int
     relative_gap: float = 0.0
     presolve: bool = True
+    effort: float = math.inf
 
 
 class Outcome(StrEnum):
@@ -224,6 +228,7 @@ def run(
     parameters = solver.parameters
     parameters.max_time_in_seconds = max(0.01, options.time_limit_s)
     parameters.num_workers = options.workers
+    parameters.max_deterministic_time = options.effort
     parameters.random_seed = options.seed
     parameters.relative_gap_limit = options.relative_gap
     parameters.cp_model_presolve = options.presolve

@@ -63,12 +63,12 @@ class AssignmentModel(Model):
         self.add_transfers()
         rows: dict[tuple[int, int], list[list[tuple[Any, int]]]] = defaultdict(list)
         for device in self.devices:
-            self._add_memory(device)
+            self.add_memory(device)
             self.add_load(device, rows)
         self._add_aggregate(rows)
         self.add_naming()
         if compiled.partition is Partition.CONVEX:
-            self._add_convexity()
+            self.add_convexity()
 
     def _held(self, item: int, device: Device) -> Any:
         return self.x[item].get(device, 0)
@@ -98,7 +98,8 @@ class AssignmentModel(Model):
             self.sent.append(sent)
             self.received.append(received)
 
-    def _add_memory(self, device: Device) -> None:
+    def add_memory(self, device: Device) -> None:
+        """``memory``."""
         limit = self.compiled.classes[device[0]].memory_bytes
         if limit is None:
             return
@@ -155,7 +156,8 @@ class AssignmentModel(Model):
                             model.add_implication(literal, now)
                         used[number] = now
 
-    def _add_convexity(self) -> None:
+    def add_convexity(self) -> None:
+        """``convex_partition``."""
         compiled, model = self.compiled, self.model
         ends = {operator for edge in compiled.forward_edges for operator in edge}
         for device in self.devices:

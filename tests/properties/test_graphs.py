@@ -27,7 +27,7 @@ def by_ideals(monkeypatch, solve):
     """Acyclic pipelines proved without any model."""
 
     def run(instance):
-        monkeypatch.setattr(conductor, "MAX_MODEL_BOOLEANS", 0)
+        monkeypatch.setattr(conductor, "is_modelled", lambda _: False)
         result = solve(instance)
         monkeypatch.undo()
         assert result.solver.proved_by != "ladder"

@@ -1,0 +1,79 @@
+"""Running a CP-SAT formulation on a search: its limit and hint from what is known, its findings to the search."""
+
+from __future__ import annotations
+
+import math
+
+from solver.bounds import bound_period
+from solver.compiled import CompiledInstance
+from solver.formulations import cpsat
+from solver.search import Search
+
+MAX_MODEL_BOOLEANS = 300_000
+"""Models beyond this size would not be built, let alone solved, within any time limit people set."""
+
+
+def is_modelled(compiled: CompiledInstance) -> bool:
+    """Whether a model of items on devices is small enough to be built."""
+    return compiled.num_items * compiled.num_devices <= MAX_MODEL_BOOLEANS
+
+
+def run_formulation(
+    search: Search,
+    kind: type[cpsat.Model],
+    compiled: CompiledInstance,
+    time_limit_s: float,
+    *,
+    workers: int,
+    proves: bool,
+    loss_ms: float = 0.0,
+) -> None:
+    """One formulation, again with finer units while that can still close the gap.
+
+    Args:
+        search: takes placements and bounds.
+        kind: the formulation.
+        compiled: reduced for what the formulation covers, with :func:`is_modelled`.
+        time_limit_s: for all runs together.
+        workers: threads of CP-SAT.
+        proves: whether the model covers every feasible placement, so that its bounds are bounds.
+        loss_ms: how far the optimum of ``compiled`` may lie above that of the instance.
+    """
+    deadline = search.elapsed_s + time_limit_s
+
+    def take(assignment: cpsat.Assignment) -> None:
+        search.offer(compiled.placement(assignment), kind.name)
+
+    def note(bound_ms: float) -> None:
+        if proves:
+            search.claim_bound(bound_ms - loss_ms, kind.name)
+
+    last_limit = math.inf
+    while not search.over and deadline > search.elapsed_s:
+        limit = search.objective_value if search.objective_value is not None else worst_period(compiled)
+        if limit >= last_limit:
+            return
+        last_limit = limit
+        bound = search.best_bound if proves else bound_period(compiled)
+        model = kind(compiled, limit + loss_ms, min(bound, limit))
+        if search.placement is not None:
+            model.hint(compiled.gather(search.placement))
+        options = cpsat.RunOptions(
+            time_limit_s=deadline - search.elapsed_s,
+            workers=workers,
+            seed=search.options.seed,
+            relative_gap=search.options.relative_gap if proves else 0.0,
+            presolve=search.placement is not None and kind.presolve,
+        )
+        outcome = cpsat.run(model, options, take, note, lambda: search.over)
+        if outcome is cpsat.Outcome.INFEASIBLE and search.placement is None and proves:
+            search.infeasible_by = kind.name
+        if outcome is not cpsat.Outcome.OPTIMAL:
+            return
+
+
+def worst_period(compiled: CompiledInstance) -> float:
+    """More than any placement can be worth: everything on one device, where it is slowest, with every transfer."""
+    finite = compiled.compute_ms.sum(axis=2)
+    slowest = sum(max((float(time) for time in row if time < math.inf), default=0.0) for row in finite)
+    return (slowest + 2 * sum(max(tensor.time_ms) for tensor in compiled.tensors)) * (1 + 1e-9) + 1.0

@@ -1,0 +1,124 @@
+"""What convex and free partitions are searched with: cheapest sets, annealing, neighbourhoods, against enumeration."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+
+from solver.compiled import compile_instance
+from solver.exact import cheapest_sets
+from solver.formulations import cpsat
+from solver.formulations.throughput_neighbourhood_cpsat import NeighbourhoodModel
+from solver.heuristics import annealing
+from solver.instance import Overlap, Partition, PipelineSchedule
+from solver.reductions import reduce_instance
+from solver.verification import verify
+from tests.properties.enumeration import enumerate_optimum
+from tests.properties.instances import random_instance
+
+ROUNDING = 1e-9
+
+
+def with_rules(seed, partition, **changes):
+    instance = random_instance(seed)
+    objective = dataclasses.replace(instance.objective, partition=partition, schedule=PipelineSchedule.ONE_F_ONE_B)
+    interconnect = dataclasses.replace(instance.cluster.interconnect, **changes)
+    cluster = dataclasses.replace(instance.cluster, interconnect=interconnect)
+    return dataclasses.replace(instance, objective=objective, cluster=cluster)
+
+
+def without_limits(instance):
+    """Every device with room for everything, so that memory does not bind."""
+    devices = tuple(dataclasses.replace(spec, memory_bytes=None) for spec in instance.cluster.devices)
+    return dataclasses.replace(instance, cluster=dataclasses.replace(instance.cluster, devices=devices))
+
+
+def values_of_all_assignments(instance, compiled):
+    """Every valid placement that keeps the items together, with its value."""
+    devices = [(k, n) for k, c in enumerate(compiled.classes) for n in range(c.count)]
+    for assignment in itertools.product(devices, repeat=compiled.num_items):
+        verification = verify(instance, compiled.placement(assignment))
+        if not verification.violations and verification.objective_value is not None:
+            yield verification.objective_value, assignment
+
+
+@pytest.mark.parametrize("chunk", range(5))
+def test_uniting_cheapest_sets_keeps_the_optimum(chunk):
+    num_united = 0
+    for seed in range(160 * chunk, 160 * chunk + 160):
+        instance = without_limits(with_rules(seed, Partition.FREE, overlap=Overlap.NONE))
+        compiled = reduce_instance(compile_instance(instance), Partition.FREE)
+        optimum = enumerate_optimum(instance)[0]
+        if not optimum or not cheapest_sets.supports(compiled):
+            continue
+        for known in (optimum, 1.5 * optimum):
+            united, loss_ms = cheapest_sets.unite_cheapest_sets(compiled, known, lambda: False)
+            if united.num_items == compiled.num_items:
+                continue
+            num_united += 1
+            best = min(value for value, _ in values_of_all_assignments(instance, united))
+            assert best <= optimum * (1 + ROUNDING) + loss_ms, seed
+    assert num_united > 10
+
+
+def test_cheapest_sets_are_not_united_where_the_argument_fails():
+    overlapping = with_rules(3, Partition.FREE, overlap=Overlap.FULL)
+    assert not cheapest_sets.supports(compile_instance(overlapping))
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_annealing_meets_its_target_and_mostly_the_optimum(chunk):
+    met = tried = 0
+    for seed in range(60 * chunk, 60 * chunk + 60):
+        instance = with_rules(seed, Partition.FREE)
+        compiled = reduce_instance(compile_instance(instance), Partition.FREE)
+        optimum = enumerate_optimum(instance)[0]
+        if not optimum or not annealing.supports(compiled):
+            continue
+        start = max(itertools.islice(values_of_all_assignments(instance, compiled), 50))
+        best = start[0]
+        tried += 1
+        for assignment in annealing.anneal(
+            compiled,
+            list(start[1]),
+            target=lambda: best * (1 - 1e-9),  # noqa: B023  asked at once
+            seed=seed,
+            expired=lambda: best <= optimum * (1 + ROUNDING),  # noqa: B023
+            num_rounds=1,
+        ):
+            verification = verify(instance, compiled.placement(assignment))
+            assert verification.violations == (), seed
+            assert verification.objective_value <= best * (1 + ROUNDING), seed
+            assert verification.objective_value >= optimum * (1 - ROUNDING), seed
+            best = min(best, verification.objective_value)
+        met += best <= optimum * (1 + 1e-6)
+    assert met > 0.8 * tried > 8
+
+
+@pytest.mark.parametrize("partition", [Partition.CONVEX, Partition.FREE])
+@pytest.mark.parametrize("chunk", range(2))
+def test_a_neighbourhood_of_all_devices_is_the_instance(partition, chunk):
+    tried = 0
+    for seed in range(30 * chunk, 30 * chunk + 30):
+        instance = with_rules(seed, partition)
+        compiled = reduce_instance(compile_instance(instance), partition)
+        optimum = enumerate_optimum(instance)[0]
+        start = next(values_of_all_assignments(instance, compiled), None)
+        if start is None or compiled.num_devices < 2:
+            continue
+        tried += 1
+        value, current = start
+        for size in (2, compiled.num_devices):
+            devices = [(k, n) for k, c in enumerate(compiled.classes) for n in range(c.count)][:size]
+            model = NeighbourhoodModel(compiled, value, current, devices)
+            model.hint(current)
+            found = [current]
+            cpsat.run(model, cpsat.RunOptions(30.0, 1, 0, presolve=False), found.append, lambda _: None, lambda: False)
+            verification = verify(instance, compiled.placement(found[-1]))
+            assert verification.violations == (), seed
+            for item, home in enumerate(current):
+                assert found[-1][item] == home or home in devices, seed
+        assert verification.objective_value <= optimum * (1 + 1e-6), seed
+    assert tried > 5
