@@ -1,12 +1,14 @@
 # The HTTP service. Build: docker build -t placewright .    Run: docker run -p 127.0.0.1:8000:8000 -v placewright:/var/lib/placewright placewright
+# With Ray, for the nodes of a Ray cluster and their dispatchers: docker build --build-arg LOCK=requirements-ray.lock -t placewright-ray .
 # The command line is in it too: docker run -i placewright solve - < examples/tiny.json
 FROM python:3.11-slim AS build
+ARG LOCK=requirements-service.lock
 WORKDIR /src
-COPY requirements-build.lock requirements-service.lock ./
+COPY requirements-build.lock ${LOCK} ./
 RUN python -m venv /build \
  && /build/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-build.lock \
  && python -m venv /opt/placewright \
- && /opt/placewright/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-service.lock
+ && /opt/placewright/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r ${LOCK}
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY solver solver

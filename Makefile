@@ -65,6 +65,7 @@ lock: install ## compile the requirements locks again: hashes, no addresses
 	$(LOCK) $(SERVICE) --constraint requirements.lock --output-file requirements-service.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --output-file requirements-build.lock requirements-build.in
 	$(LOCK) $(SERVICE) --extra ray --extra scale-out-tests --constraint requirements.lock --output-file requirements-scale-out.lock pyproject.toml
+	$(LOCK) $(SERVICE) --extra ray --constraint requirements-scale-out.lock --output-file requirements-ray.lock pyproject.toml
 
 clean: ## remove what the other commands made
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache

@@ -10,9 +10,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-LOCKS = ("requirements.lock", "requirements-service.lock", "requirements-build.lock")
+LOCKS = sorted(path.name for path in Path(__file__).parents[1].glob("requirements*.lock"))
 # Weaknesses that do not concern this project: id -> why. Each is looked at again with every release.
 ACCEPTED: dict[str, str] = {}
 PATIENCE_S = 120

@@ -59,3 +59,4 @@ def test_silence_is_no_report(monkeypatch):
 
 def test_every_lock_is_audited():
     assert set(audit.LOCKS) == {path.name for path in _FILE.parents[1].glob("*.lock")}
+    assert {"requirements.lock", "requirements-service.lock", "requirements-build.lock"} <= set(audit.LOCKS)

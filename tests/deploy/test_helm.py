@@ -57,6 +57,8 @@ RELEASES = {
     "defaults": {},
     "everything": EVERYTHING,
     "little": LITTLE,
+    "ray": {"dispatcher": {"engine": "ray"}},
+    "everything on ray": EVERYTHING | {"dispatcher": {"engine": "ray"}},
 }
 
 TEXT, TEXTS = {"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}
@@ -66,8 +68,32 @@ def record(required, **properties):
     return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
 
 
-# Kubernetes itself has no schema for these; the fields used here, from the reference of the Prometheus operator 0.80.
+# Kubernetes itself has no schema for these; the fields used here, from the references of KubeRay 1.6 and of the
+# Prometheus operator 0.80. Pod templates in them are checked as pod templates.
+GROUP = {
+    "rayStartParams": TEXTS,
+    "template": {"type": "object"},
+}
 CUSTOM = {
+    "RayCluster": record(
+        ["rayVersion", "headGroupSpec"],
+        rayVersion=TEXT,
+        authOptions=record(["mode"], mode={"enum": ["disabled", "token"]}),
+        enableInTreeAutoscaling={"type": "boolean"},
+        autoscalerOptions=record([], idleTimeoutSeconds={"type": "integer"}),
+        headGroupSpec=record(["template"], **GROUP),
+        workerGroupSpecs={
+            "type": "array",
+            "items": record(
+                ["groupName", "minReplicas", "maxReplicas", "template"],
+                groupName=TEXT,
+                replicas={"type": "integer"},
+                minReplicas={"type": "integer"},
+                maxReplicas={"type": "integer"},
+                **GROUP,
+            ),
+        },
+    ),
     "ServiceMonitor": record(
         ["selector", "endpoints"],
         selector=record(["matchLabels"], matchLabels=TEXTS),
@@ -121,6 +147,10 @@ def templates(objects):
     """Every pod template with a name for messages."""
     for thing in of_kind(objects, "Deployment", "Job"):
         yield thing["metadata"]["name"], thing["spec"]["template"]
+    for thing in of_kind(objects, "RayCluster"):
+        yield thing["metadata"]["name"] + " head", thing["spec"]["headGroupSpec"]["template"]
+        for group in thing["spec"]["workerGroupSpecs"]:
+            yield f"{thing['metadata']['name']} {group['groupName']}", group["template"]
 
 
 def containers(objects):
@@ -138,6 +168,10 @@ def test_kubernetes_takes_every_object(objects, version):
         else:
             assert set(thing) == {"apiVersion", "kind", "metadata", "spec"}
             jsonschema.validate(thing["spec"], schema)
+    for name, template in templates(objects):
+        wrapped = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": template}
+        kubernetes_validate.validate(wrapped, version, strict=True)
+        assert name
 
 
 def test_the_check_finds_a_mistyped_field(render):
@@ -177,7 +211,8 @@ def test_every_container_is_confined(objects):
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }, name
-        assert pod.get("automountServiceAccountToken") is False, name
+        # the autoscaler beside Ray's head asks Kubernetes for pods
+        assert pod.get("automountServiceAccountToken") is False or name.endswith("/ray-head"), name
         assert pod["enableServiceLinks"] is False, name
         assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/tmp", "/var/cache/placewright"}, name
         assert {mount["name"] for mount in container["volumeMounts"]} <= {v["name"] for v in pod["volumes"]}, name
@@ -241,7 +276,8 @@ def test_selectors_find_their_pods(objects):
     for thing in of_kind(objects, "Service"):
         assert count(thing["spec"]["selector"]) == 1
     for thing in of_kind(objects, "NetworkPolicy"):
-        assert count(thing["spec"]["podSelector"]["matchLabels"]) == 1
+        selector = thing["spec"]["podSelector"]["matchLabels"]
+        assert count(selector) == 1 or "ray.io/cluster" in selector  # a label that the operator sets
     for _, template in templates(objects):
         for constraint in template["spec"].get("topologySpreadConstraints", []):
             assert count(constraint["labelSelector"]["matchLabels"]) == 1
@@ -265,13 +301,44 @@ def test_references_lead_somewhere(objects):
         assert {e["port"] for e in thing["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
 
 
-def test_every_pod_is_behind_a_network_policy(render):
-    objects = render()
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_every_pod_is_behind_a_network_policy(render, engine):
+    objects = render({"dispatcher": {"engine": engine}})
     covered = [policy["spec"]["podSelector"]["matchLabels"] for policy in of_kind(objects, "NetworkPolicy")]
     for policy in of_kind(objects, "NetworkPolicy"):
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     for name, template in templates(objects):
-        assert any(selector.items() <= template["metadata"]["labels"].items() for selector in covered), name
+        labels = template["metadata"]["labels"]
+        if labels["app.kubernetes.io/component"] == "ray":
+            labels = {"ray.io/cluster": "demo-placewright-ray"}  # set by the operator
+        assert any(selector.items() <= labels.items() for selector in covered), name
+
+
+def test_the_ray_cluster_is_of_the_version_in_the_image():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    lock = (CHART.parents[2] / "requirements-ray.lock").read_text()
+    assert re.search(r"^ray==(\S+)", lock, re.MULTILINE)[1] == values["ray"]["version"]
+
+
+def test_ray_takes_work_from_dispatchers_only(render):
+    objects = {(t["kind"], t["metadata"]["name"]): t for t in render({"dispatcher": {"engine": "ray"}})}
+    cluster = objects["RayCluster", "demo-placewright-ray"]["spec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    sources = objects["NetworkPolicy", "demo-placewright-ray"]["spec"]["ingress"][0]["from"]
+    assert [source["podSelector"]["matchLabels"].get("app.kubernetes.io/component") for source in sources] == [
+        None,
+        "dispatcher",
+    ]
+    pod = objects["Deployment", "demo-placewright-dispatcher"]["spec"]["template"]["spec"]
+    dispatcher, node = pod["containers"]
+    environment = {entry["name"]: entry for entry in dispatcher["env"]}
+    assert environment["PLACEWRIGHT_RAY_ADDRESS"]["value"] == "demo-placewright-ray-head-svc:6379"
+    assert "--address=demo-placewright-ray-head-svc:6379" in node["command"]
+    assert "--num-cpus=0" in node["command"]
+    for container in (dispatcher, node):
+        token = {entry["name"]: entry for entry in container["env"]}["RAY_AUTH_TOKEN"]
+        assert token["valueFrom"]["secretKeyRef"] == {"name": "demo-placewright-ray", "key": "auth_token"}
 
 
 def test_the_database_is_migrated_before_anything_new_runs(render):
@@ -307,7 +374,7 @@ def test_no_secret_stands_in_the_objects(objects):
         {"replicas": 3},
         {"api": {"replica": 3}},
         {"api": {"replicas": 0}},
-        {"dispatcher": {"engine": "ray"}},
+        {"dispatcher": {"engine": "celery"}},
         {"image": {"digest": "latest"}},
         {"settings": {"max_time_limit_s": "600"}},
         {"settings": {"MAX_TIME_LIMIT_S": 600}},

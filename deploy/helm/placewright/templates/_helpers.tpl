@@ -46,6 +46,29 @@ capabilities: {drop: [ALL]}
   emptyDir: {sizeLimit: 256Mi}
 {{- end }}
 
+{{/* Ray keeps its sockets, logs and spilled objects in /tmp, and objects in shared memory. */}}
+{{- define "placewright.rayMounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: kernels, mountPath: /var/cache/placewright}
+- {name: shared, mountPath: /dev/shm}
+{{- end }}
+
+{{- define "placewright.rayVolumes" -}}
+- name: tmp
+  emptyDir: {sizeLimit: 4Gi}
+- name: kernels
+  emptyDir: {sizeLimit: 256Mi}
+- name: shared
+  emptyDir: {medium: Memory, sizeLimit: 256Mi}
+{{- end }}
+
+{{- define "placewright.rayToken" -}}
+- {name: RAY_AUTH_MODE, value: token}
+- name: RAY_AUTH_TOKEN
+  valueFrom:
+    secretKeyRef: {name: {{ include "placewright.name" . }}-ray, key: auth_token}
+{{- end }}
+
 {{- define "placewright.environment" -}}
 - name: PLACEWRIGHT_DATABASE_URL
   valueFrom:
