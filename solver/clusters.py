@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 
 from solver.bounds import bound_period
-from solver.compiled import CompiledInstance
+from solver.compiled import CompiledInstance, Ints
+from solver.exact import link_ideals
+from solver.exact.link_ideals import LinkIdealProgram
 from solver.exact.throughput_ideals import IdealProgram, Verdict, span_of, supports
 from solver.formulations import cpsat
 from solver.formulations.cluster_cpsat import ClusterModel
 from solver.formulations.fractional_assignment_glop import Prices, bound_by_prices, find_prices
-from solver.heuristics.moves import LOWER, Annealing
+from solver.heuristics.moves import LOWER, TINIEST_MS, Annealing
 from solver.heuristics.orders import topological_orders
 from solver.heuristics.segments import place_segments
+from solver.heuristics.sequences import Sequences
 from solver.instance import Constraints, Instance, InterconnectModel, ObjectiveKind, Partition
 from solver.kernels import stop_flag
 from solver.reductions import reduce_instance
 from solver.result import InfeasibilityReason, Placement
 from solver.search import Search
 
-MAX_TERMS = 3_000_000
+MAX_TERMS = 600_000
 """Terms of a model, roughly; beyond that building it alone takes longer than people wait."""
 NEAR = 1 + 1e-9
 """Room for rounding where a bound is compared with a limit."""
-FIRST_ROUNDS, ROUNDS, NUM_STARTS = 1, 4, 3
-"""Rounds of annealing without success before other methods are called, at first and later; placements to start from."""
+FIRST_ROUNDS, ROUNDS, MOVES_SHARE, MOVES_EVERY, NUM_STARTS = 3, 30, 0.5, 3, 3
+"""Rounds of heuristics at first; later ones by a single worker, and their share of the time; every so many rounds is
+one of moves; the latest placements that they start from."""
 MAX_COUNT_STATES = 2048
 MAX_IDEALS = 8_000_000
 MAX_STEPS = 2_000_000_000
 FIRST_STEP, RELAXED_GAP, IDEALS_SHARE = 0.02, 1e-4, 0.4
 """The ideal program tries periods 2, 4, 8 … % above the bound, then bisects down to a gap, in a share of the time."""
-TINIEST_MS = 1e-100
 INSIDE = 1 - 4e-7
 """Periods this far below a limit stay below it, however the units of a model are rounded."""
 
@@ -103,6 +108,11 @@ class ClusterSearch:
         self._bound_ms = 0.0
         self._prices: Prices | None = None
         self._starts: list[Placement] = []
+        self._sequences: Sequences | None = None
+        self._orders: list[Ints] = []
+        self._annealing: Annealing | None = None
+        self._round = 0
+        self._is_done = False
 
     def find(self) -> None:
         """Bounds without search, and first placements."""
@@ -114,63 +124,125 @@ class ClusterSearch:
             return
         self._methods.append("segments")
         similar = unite_similar(self._pipelined)
-        for assignment in place_segments(
+        segments = place_segments(
             similar, bound_ms=self._bound_ms, seed=self._search.options.seed, expired=lambda: self._search.over
-        ):
+        )
+        for assignment in itertools.islice(segments, 1):  # Device orders are what counts here, and sought below.
             self._consider(similar.placement(assignment), "segments")
-        self._improve(FIRST_ROUNDS)
+        self._improve(FIRST_ROUNDS, 1.0)
 
     def prove(self) -> None:
-        """Run the exact methods until the search is over or nothing is left to run."""
+        """Run the exact methods, beside moves if there are workers to spare, until nothing is left to do."""
+        search = self._search
+        rival = None
+        if self._workers > 1 and not search.over:
+            rival = threading.Thread(target=self._improve, args=(math.inf, 1.0), name="moves", daemon=True)
+            rival.start()
         if self._reduced.partition is Partition.ACYCLIC:
             self._run_ideals()
-        self._improve(ROUNDS)
-        self._run_model()
+            self._run_link_ideals()
+        if rival is None:
+            self._improve(ROUNDS, MOVES_SHARE)
+        self._run_model(self._workers - (rival is not None))
+        if rival is not None:
+            rival.join(search.remaining_s)
 
-    def _consider(self, placement: Placement, method: str) -> None:
-        """Offer a placement, and keep it as a start even if a rule is broken."""
-        if self._search.offer(placement, method) or not self._starts:
-            self._starts.append(placement)
+    def _consider(self, placement: Placement, method: str) -> bool:
+        """Offer a placement and say whether it was taken; it is kept as a start even if a rule is broken."""
+        self._starts.append(placement)
+        return self._search.offer(placement, method)
 
-    def _improve(self, patience: int) -> None:
-        """Anneal from the latest placements until ``patience`` rounds in a row have found nothing."""
+    def _improve(self, rounds: float, share: float) -> None:
+        """Search device orders and anneal by turns: so many rounds, in a share of the time, while that may help."""
         search = self._search
-        if self._is_cost and search.placement is not None:
-            return
-        starts = [s for s in map(self._mobile.assignment_of, reversed(self._starts[-NUM_STARTS:])) if s is not None]
-        if search.over or not starts:
-            return
-        self._methods.append("moves")
-        annealing = Annealing(self._mobile)
-        failures, number = 0, 0
-        with stop_flag(lambda: search.over) as stop:
-            while failures < patience and not search.over:
-                value = search.objective_value
-                target = min(_worst_period(self._mobile), self._longest_ms)
-                if not self._is_cost and value is not None:
-                    target = min(value * (1 - LOWER), target)
-                start = starts[number % len(starts)]
-                number += 1
-                _, found = annealing.improve(start, target, self._bound_ms, search.options.seed + number, stop)
-                if found is not None and search.offer(self._mobile.placement(found), "moves"):
-                    starts, failures = [found], 0
+        self._methods += [name for name in ("sequences", "moves") if name not in self._methods]
+        deadline = search.elapsed_s + search.remaining_s * share
+        done = 0
+
+        def expired() -> bool:
+            return search.over or self._is_done or search.elapsed_s > deadline
+
+        with stop_flag(expired) as stop:
+            while done < rounds and not expired():
+                if self._is_cost and search.placement is not None:
+                    return
+                done += 1
+                self._round += 1
+                if self._round % MOVES_EVERY:
+                    self._search_sequences(stop)
                 else:
-                    failures += 1
-        if search.placement is not None:
-            self._starts.append(search.placement)
+                    self._anneal(stop)
+
+    def _target(self) -> float:
+        """The longest period that would be news."""
+        value = self._search.objective_value
+        if value is None or self._is_cost:
+            return min(_worst_period(self._pipelined), self._longest_ms)
+        return min(value * (1 - LOWER), self._longest_ms)
+
+    def _search_sequences(self, stop: Ints) -> None:
+        """One round over orders of the devices, along one of the orders of the items."""
+        search, pipelined = self._search, self._pipelined
+        if self._sequences is None:
+            self._sequences = Sequences(pipelined)
+            self._orders = list(topological_orders(pipelined, search.options.seed))
+        start = None
+        if self._round % 2 and search.placement is not None:
+            known = pipelined.assignment_of(search.placement)
+            start = None if known is None or not _is_pipeline(pipelined, known) else self._sequences.sequence_of(known)
+        order = self._orders[self._round // MOVES_EVERY % len(self._orders)]
+        seed = search.options.seed + self._round
+        _, found = self._sequences.search(order, start, self._target(), self._bound_ms, seed, stop)
+        if found is not None:
+            self._consider(pipelined.placement(found), "sequences")
+
+    def _anneal(self, stop: Ints) -> None:
+        """One round of moves from one of the latest placements."""
+        search, mobile = self._search, self._mobile
+        latest = [*self._starts[-NUM_STARTS:], *([] if search.placement is None else [search.placement])]
+        starts = [start for start in map(mobile.assignment_of, reversed(latest)) if start is not None]
+        starts = [s for s in starts if mobile.partition is Partition.FREE or _is_pipeline(mobile, s)]
+        if not starts:
+            return
+        if self._annealing is None:
+            self._annealing = Annealing(mobile)
+        start = starts[self._round // MOVES_EVERY % len(starts)]
+        seed = search.options.seed + self._round
+        _, found = self._annealing.improve(start, self._target(), self._bound_ms, seed, stop)
+        if found is not None:
+            search.offer(mobile.placement(found), "moves")
 
     def _run_ideals(self) -> None:
         """The ideal program on the optimistic instance: bounds, and placements good where links matter little."""
         search, coarse = self._search, self._coarse
         if search.over or not supports(coarse, MAX_COUNT_STATES):
             return
-        orders = list(itertools.islice(topological_orders(coarse, search.options.seed), 4))
         prices = None if self._prices is None else (self._prices.of_load, self._prices.of_memory)
-        order = min(orders, key=lambda order: span_of(coarse, order))
-        program = IdealProgram(coarse, order, MAX_IDEALS, prices)
-        if not program.fits:
+        program = IdealProgram(coarse, self._narrow_order(coarse), MAX_IDEALS, prices)
+        if program.fits:
+            self._methods.append("ideals")
+            self._bisect(program, coarse, "ideals")
+
+    def _run_link_ideals(self) -> None:
+        """The ideal program that tells the links of used devices from those of idle ones."""
+        search, reduced = self._search, self._reduced
+        if search.over or not link_ideals.supports(reduced):
             return
-        self._methods.append("ideals")
+        prices = find_prices(reduced)
+        if prices is None:
+            return
+        program = LinkIdealProgram(reduced, self._narrow_order(reduced), (prices.of_load, prices.of_memory))
+        if program.fits:
+            self._methods.append("link ideals")
+            self._bisect(program, reduced, "link ideals")
+
+    def _narrow_order(self, compiled: CompiledInstance) -> Ints:
+        orders = itertools.islice(topological_orders(compiled, self._search.options.seed), 4)
+        return min(orders, key=lambda order: span_of(compiled, order))
+
+    def _bisect(self, program: IdealProgram | LinkIdealProgram, compiled: CompiledInstance, method: str) -> None:
+        """Raise the bound until the program, which is optimistic, reaches a period little above it."""
+        search = self._search
         deadline = search.elapsed_s + search.remaining_s * IDEALS_SHARE
         reached, step = math.inf, FIRST_STEP
 
@@ -191,12 +263,10 @@ class ClusterSearch:
                     return
                 if trial.assignment is None:
                     step *= 2
-                    self._claim_period(period, "ideals")
+                    self._claim_period(period, method)
                 else:
                     reached = period
-                    placement = coarse.placement(trial.assignment)
-                    search.offer(placement, "ideals")
-                    self._starts.append(placement)
+                    self._consider(compiled.placement(trial.assignment), method)
 
     def _claim_period(self, bound_ms: float, method: str) -> None:
         """Note a lower bound of the period: of the objective, or a proof that a limit cannot be met."""
@@ -215,7 +285,7 @@ class ClusterSearch:
         elif not self._is_cost:
             self._search.claim_bound(bound_ms, method)
 
-    def _run_model(self) -> None:
+    def _run_model(self, workers: int) -> None:
         """The formulation, with units that suit ever smaller limits while that can still close the gap."""
         search, compiled = self._search, self._reduced
         if search.over or self._num_terms() > MAX_TERMS:
@@ -234,7 +304,7 @@ class ClusterSearch:
                 model.hint(hint)
             options = cpsat.RunOptions(
                 search.remaining_s,
-                self._workers,
+                workers,
                 search.options.seed,
                 search.options.relative_gap,
                 presolve=hint is not None,
@@ -244,6 +314,7 @@ class ClusterSearch:
                 search.infeasible_by = ClusterModel.name
             if search.over or outcome is cpsat.Outcome.STOPPED:
                 return
+        self._is_done = True
 
     def _limits(self) -> Iterator[tuple[float, bool]]:
         """Limits of the period to try, and whether what is proved below them is proved for the instance."""
@@ -283,6 +354,19 @@ def unite_similar(compiled: CompiledInstance) -> CompiledInstance:
         key = (compiled.compute_ms[:, k].tobytes(), device_class.memory_bytes, device_class.is_host, times)
         groups.setdefault(key, []).append(k)
     return compiled.unite_classes(list(groups.values()))
+
+
+def _is_pipeline(compiled: CompiledInstance, assignment: cpsat.Assignment) -> bool:
+    """Whether the devices can be numbered along the forward edges."""
+    following: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    for a, b in compiled.item_edges:
+        if assignment[a] != assignment[b]:
+            following.setdefault(assignment[b], set()).add(assignment[a])
+    try:
+        TopologicalSorter(following).prepare()
+    except CycleError:
+        return False
+    return True
 
 
 def _worst_period(compiled: CompiledInstance) -> float:

@@ -69,7 +69,7 @@ class Table:
         )
         self.arrays.fewest[0, 0] = 0
         self.arrays.queue[0] = 0
-        _insert_all(self.arrays.slots, self.arrays.low, self.arrays.mask, 1)
+        insert_all(self.arrays.slots, self.arrays.low, self.arrays.mask, 1)
 
     @property
     def num_ideals(self) -> int:
@@ -95,7 +95,7 @@ class Table:
             parent_state=double(arrays.parent_state, 0),
             by_class=double(arrays.by_class, 0),
         )
-        _insert_all(slots, self.arrays.low, self.arrays.mask, self.num_ideals)
+        insert_all(slots, self.arrays.low, self.arrays.mask, self.num_ideals)
 
     def chain_to_all(self) -> list[tuple[npt.NDArray[np.bool_], int]] | None:
         """The ideals on the way to the one of all items, each with the class of its last stage."""
@@ -164,7 +164,7 @@ def contains(low: int, first: np.uint64, second: np.uint64, position: int) -> bo
 
 
 @kernel
-def _insert_all(
+def insert_all(
     slots: npt.NDArray[np.int32], low: npt.NDArray[np.int32], mask: npt.NDArray[np.uint64], num_ideals: int
 ) -> None:
     """Put all stored ideals into an empty hash table."""

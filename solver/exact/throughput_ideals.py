@@ -129,7 +129,7 @@ class IdealProgram:
         anchors = self._classes.anchors
         self._anchors: Ints = np.where(anchors >= 0, position[anchors], -1)
         self._costs = stage_costs(compiled, order, self._classes.order)
-        self._graph = _ideal_graph(compiled, self._costs, order)
+        self._graph = ideal_graph(compiled, self._costs, order)
 
     @property
     def fits(self) -> bool:
@@ -280,7 +280,8 @@ def span_of(compiled: CompiledInstance, order: Ints) -> int:
     return int((np.arange(compiled.num_items) - last).max())
 
 
-def _ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> IdealGraph:
+def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> IdealGraph:
+    """Which items may follow which, with alike siblings in one order."""
     size, count = compiled.num_items, len(compiled.tensors)
     position = np.empty(size, dtype=np.int64)
     position[order] = np.arange(size)
@@ -291,13 +292,13 @@ def _ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> 
     np.maximum.at(last_predecessor, edges[:, 1], edges[:, 0])
     owner = np.repeat(np.arange(count), costs.num_consumers)
     consumers = position[np.array([c for tensor in compiled.tensors for c in tensor.consumers], dtype=np.int64)]
-    first_consumer, consumers = _compress(count, owner, consumers)
+    first_consumer, consumers = compress(count, owner, consumers)
     earliest, latest = np.full(count, size, dtype=np.int64), np.full(count, -1, dtype=np.int64)
     np.minimum.at(earliest, owner, consumers)
     np.maximum.at(latest, owner, consumers)
     return IdealGraph(
-        *_compress(size, edges[:, 0], edges[:, 1]),
-        *_compress(size, edges[:, 1], edges[:, 0]),
+        *compress(size, edges[:, 0], edges[:, 1]),
+        *compress(size, edges[:, 1], edges[:, 0]),
         span=int((np.arange(size) - last_predecessor).max(initial=1)),
         # A producer that comes before all consumers can never join a stage after them: what entered stays entered.
         forward=costs.producer < earliest,
@@ -312,7 +313,7 @@ def _ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> 
     )
 
 
-def _compress(size: int, ends: Ints, others: Ints) -> tuple[Ints, Ints]:
+def compress(size: int, ends: Ints, others: Ints) -> tuple[Ints, Ints]:
     """Pairs as (first index per end, others)."""
     first = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=size))]).astype(np.int64)
     return first, np.ascontiguousarray(others[np.argsort(ends, kind="stable")])

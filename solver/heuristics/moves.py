@@ -100,7 +100,7 @@ def _excess(costs: DeviceCosts, now: Spending, target: float) -> float:
         for device in range(num_devices):
             total += max(0.0, now.loads[device, 0] / target - 1)
     else:
-        over = _period(now) / target - 1
+        over = period_of(now) / target - 1
         if over > 0:
             total += over
             for part in range(num_passes):
@@ -113,7 +113,8 @@ def _excess(costs: DeviceCosts, now: Spending, target: float) -> float:
 
 
 @kernel
-def _period(now: Spending) -> float:
+def period_of(now: Spending) -> float:
+    """The largest load, or the sum of the largest of each pass."""
     total = 0.0
     for part in range(now.loads.shape[1]):
         total += now.loads[:, part].max()
@@ -153,7 +154,7 @@ def _anneal(
             recount(costs, now)  # Running sums drift.
             energy = _excess(costs, now, target)
         if energy == 0.0:
-            reached = _period(now)
+            reached = period_of(now)
             best[:] = now.place
             if reached <= floor:
                 break

@@ -12,16 +12,19 @@ import pytest
 from solver.bounds import bound_period
 from solver.clusters import unite_similar
 from solver.compiled import compile_instance
+from solver.exact import link_ideals
 from solver.exact.operator_cuts import bound_by_cuts
 from solver.exact.throughput_ideals import IdealProgram, Verdict, supports
 from solver.formulations.fractional_assignment_glop import Prices, bound_by_prices, find_prices
 from solver.heuristics.moves import Annealing
 from solver.heuristics.orders import topological_orders
-from solver.instance import Constraints, Objective, ObjectiveKind, Partition
+from solver.heuristics.sequences import Sequences
+from solver.instance import Constraints, Edge, Link, LinkGroup, Objective, ObjectiveKind, Partition
 from solver.reductions import reduce_instance
 from solver.verification import verify
 from tests.properties.clusters import random_cluster_instance
 from tests.properties.enumeration import close, enumerate_optimum
+from tests.small import gpus, make, op
 
 ROUNDING = 1 + 1e-9
 
@@ -115,3 +118,71 @@ def test_annealing_never_calls_an_infinite_time_a_period():
         if start is not None:
             value, found = Annealing(reduced).improve(start, 1e-9, 0.0, 0, np.zeros(1, dtype=np.int64))
             assert found is None or math.isfinite(value)
+
+
+@pytest.mark.parametrize("chunk", range(6))
+def test_what_the_ideal_program_over_links_calls_impossible_is(chunk):
+    impossible = 0
+    stop = np.zeros(1, dtype=np.int64)
+    for seed, drawn, _, _ in throughput_instances(chunk):
+        instance = dataclasses.replace(drawn, objective=Objective())
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        prices = find_prices(reduced)
+        if not link_ideals.supports(reduced) or prices is None:
+            continue
+        optimum = enumerate_optimum(instance)[0]
+        if not optimum:
+            continue
+        order = next(iter(topological_orders(reduced, seed)))
+        values = prices.of_load, prices.of_memory
+        program = link_ideals.LinkIdealProgram(reduced, order, values)
+        for factor in (ROUNDING, 1.3):
+            trial = program.try_period(optimum * factor, lambda: False, math.inf, stop)
+            assert trial.verdict is Verdict.REACHED, (seed, factor)
+        for factor in (0.999, 0.9, 0.7):
+            verdict = program.try_period(optimum * factor, lambda: False, math.inf, stop).verdict
+            assert verdict in {Verdict.IMPOSSIBLE, Verdict.REACHED}, seed
+            impossible += verdict is Verdict.IMPOSSIBLE
+    assert impossible > 20
+
+
+def test_a_pipeline_through_two_nodes_crosses_between_them():
+    """Four operators of 10 ms on four devices: 1 ms within a pair, 5 ms between the pairs; one stage pays 1 + 5."""
+    groups = tuple(LinkGroup((f"gpu:{i}", f"gpu:{i + 1}"), Link(8000.0)) for i in (0, 2))
+    wires = {"model": "links", "default": Link(1600.0), "groups": groups}
+    operators = [op(name, 10.0, 1) for name in "abcd"]
+    connections = [Edge(a, b, 8) for a, b in ("ab", "bc", "cd")]
+    instance = make(operators, connections, [gpus(4, 1)], wires=wires)
+    assert enumerate_optimum(instance)[0] == 16.0
+    reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+    order, stop = np.arange(4), np.zeros(1, dtype=np.int64)
+    optimistic = IdealProgram(unite_similar(reduced), order, 1000)
+    assert optimistic.try_period(12.0, lambda: False).verdict is Verdict.REACHED
+    values = np.full(2, 0.1), np.zeros(2)
+    program = link_ideals.LinkIdealProgram(reduced, order, values)
+    assert program.try_period(15.9, lambda: False, math.inf, stop).verdict is Verdict.IMPOSSIBLE
+    assert program.try_period(16.0, lambda: False, math.inf, stop).verdict is Verdict.REACHED
+
+
+@pytest.mark.parametrize("chunk", range(6))
+def test_orders_of_devices_make_the_placements_they_say(chunk):
+    met = total = 0
+    stop = np.zeros(1, dtype=np.int64)
+    for seed, drawn, _, _ in throughput_instances(chunk):
+        instance = dataclasses.replace(
+            drawn, objective=dataclasses.replace(drawn.objective, partition=Partition.ACYCLIC)
+        )
+        optimum = enumerate_optimum(instance)[0]
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        if not optimum:
+            continue
+        order = next(iter(topological_orders(reduced, seed)))
+        value, found = Sequences(reduced).search(order, None, 1e4, 0.0, seed, stop)
+        total += 1
+        if found is not None:
+            verification = verify(instance, reduced.placement(found))
+            assert {v.code for v in verification.violations} <= {"no_route", "acyclic_partition"}, seed
+            if not verification.violations:
+                assert close(verification.objective_value, value), seed
+            met += value <= optimum * 1.01
+    assert met > 0.6 * total
