@@ -351,7 +351,7 @@ def _split_by_costs(compiled: CompiledInstance, siblings: list[int]) -> Iterable
             compiled.compute_ms[item].sum(axis=1).tobytes(),
             compiled.memory_bytes[item],
             tuple(index for index, tensor in tensors if tensor.producer != item),
-            tuple(sorted((tensor.consumers, tensor.time_ms) for _, tensor in tensors if tensor.producer == item)),
+            tuple(sorted((t.consumers, t.time_ms, repr(t.sizes)) for _, t in tensors if t.producer == item)),
         )
         alike[signature].append(item)
     return alike.values()
