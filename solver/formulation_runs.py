@@ -55,7 +55,12 @@ def run_formulation(
             return
         last_limit = limit
         bound = search.best_bound if proves else bound_period(compiled)
-        model = kind(compiled, limit + loss_ms, min(bound, limit))
+        try:
+            model = kind(
+                compiled, limit + loss_ms, min(bound, limit), lambda: search.over or search.elapsed_s > deadline
+            )
+        except cpsat.BuildStopped:
+            return
         if search.placement is not None:
             model.hint(compiled.gather(search.placement))
         options = cpsat.RunOptions(

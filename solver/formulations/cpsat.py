@@ -132,6 +132,10 @@ def load_rows(
                 yield [variable for variable, _ in terms], [weight for _, weight in terms], part
 
 
+class BuildStopped(Exception):
+    """The search was over before the model was complete."""
+
+
 class Model(ABC):
     """A CP-SAT model of one compiled instance.
 
@@ -139,14 +143,21 @@ class Model(ABC):
         compiled: the reduced instance.
         limit_ms: a period that is to be beaten or met; what costs more is left out.
         bound_ms: a proved lower bound.
+        over: asked while the model is built, which may take many seconds.
+
+    Raises:
+        BuildStopped: ``over`` said so.
     """
 
     name: str
     presolve: bool = False
     """Whether CP-SAT's presolve earns its risk on this model."""
 
-    def __init__(self, compiled: CompiledInstance, limit_ms: float, bound_ms: float) -> None:
+    def __init__(
+        self, compiled: CompiledInstance, limit_ms: float, bound_ms: float, over: Callable[[], bool] = lambda: False
+    ) -> None:
         self.compiled = compiled
+        self._over = over
         self.scale = choose_scale(compiled, limit_ms)
         self.model = cp_model.CpModel()
         self.limit = self.scale.limit
@@ -166,6 +177,11 @@ class Model(ABC):
     def value_of(self, units: float) -> float:
         """What a value of the model's objective stands for: ms here."""
         return self.scale.ms(units)
+
+    def check_time(self) -> None:
+        """To be called every now and then by :meth:`build`."""
+        if self._over():
+            raise BuildStopped
 
     @abstractmethod
     def build(self) -> None:

@@ -63,6 +63,7 @@ class AssignmentModel(Model):
         self.add_transfers()
         rows: dict[tuple[int, int], list[list[tuple[Any, int]]]] = defaultdict(list)
         for device in self.devices:
+            self.check_time()
             self.add_memory(device)
             self.add_load(device, rows)
         self._add_aggregate(rows)
@@ -79,6 +80,7 @@ class AssignmentModel(Model):
         self.sent: list[dict[Device, cp_model.IntVar]] = []
         self.received: list[dict[Device, cp_model.IntVar]] = []
         for tensor in compiled.tensors:
+            self.check_time()
             sent: dict[Device, cp_model.IntVar] = {}
             received: dict[Device, cp_model.IntVar] = {}
             for device in self.devices:
@@ -161,6 +163,7 @@ class AssignmentModel(Model):
         compiled, model = self.compiled, self.model
         ends = {operator for edge in compiled.forward_edges for operator in edge}
         for device in self.devices:
+            self.check_time()
             ancestor = {operator: model.new_bool_var("") for operator in sorted(ends)}
             for operator, reaches in ancestor.items():
                 x = self._held(compiled.item_of[operator], device)

@@ -59,6 +59,7 @@ class LadderModel(Model):
         self._add_ladder()
         self._add_transfers()
         for stage in stages:
+            self.check_time()
             self._add_memory(stage)
             self._add_load(stage)
 
@@ -72,6 +73,7 @@ class LadderModel(Model):
         for index, device_class in enumerate(compiled.classes):
             model.add(sum(self.z[stage][index] for stage in stages) == device_class.count)
         for item in range(compiled.num_items):
+            self.check_time()
             for index in range(len(compiled.classes)):
                 if not self.usable[item, index]:
                     for stage in stages:
@@ -82,6 +84,7 @@ class LadderModel(Model):
         compiled, model = self.compiled, self.model
         last = compiled.num_devices - 1
         for item in range(compiled.num_items):
+            self.check_time()
             x = self.x[item]
             if not compiled.has_forward[item]:
                 self.y.append([])
@@ -103,6 +106,7 @@ class LadderModel(Model):
         self.sent: list[list[cp_model.IntVar]] = []
         self.received: list[list[cp_model.IntVar]] = []
         for tensor in compiled.tensors:
+            self.check_time()
             source = tensor.producer
             sent, received = [], []
             for stage in range(compiled.num_devices):

@@ -83,7 +83,7 @@ def test_ideals_and_ladder_agree_with_many_pins(solve, monkeypatch):
         }
         instance = replace(instance, constraints=Constraints(pinned=pins))
         results = []
-        for name, value in (("MAX_MODEL_BOOLEANS", 0), ("supports", lambda _: False)):
+        for name, value in (("is_modelled", lambda _: False), ("supports", lambda _: False)):
             with monkeypatch.context() as patch:
                 patch.setattr(conductor, name, value)
                 results.append(solve(instance))

@@ -150,3 +150,21 @@ def test_the_step_of_presolve_that_cuts_off_answers_is_switched_off(monkeypatch)
         assert outcome_of(LadderModel, instance, 9.0, presolve=presolve)[0] is cpsat.Outcome.OPTIMAL
     assert [solver.parameters.presolve_inclusion_work_limit for solver in solvers] == [0, 0]
     assert [solver.parameters.cp_model_presolve for solver in solvers] == [True, False]
+
+
+@pytest.mark.parametrize("kind", [LadderModel, AssignmentModel])
+def test_building_a_model_ends_when_the_search_is_over(kind):
+    """Asked often: a large model takes many seconds to build."""
+    compiled = compile_instance(make(ops(a=1.0, b=2.0, c=3.0), edges(ab=0.5, bc=0.5), [gpus(3)], partition="convex"))
+    asked = []
+
+    def over():
+        asked.append(len(asked))
+        return len(asked) > 4
+
+    with pytest.raises(cpsat.BuildStopped):
+        kind(compiled, 10.0, 0.0, over)
+    assert len(asked) == 5
+    asked.clear()
+    kind(compiled, 10.0, 0.0, lambda: bool(asked.append(0)))
+    assert len(asked) > 5
