@@ -79,8 +79,6 @@ CUSTOM = {
         ["rayVersion", "headGroupSpec"],
         rayVersion=TEXT,
         authOptions=record(["mode"], mode={"enum": ["disabled", "token"]}),
-        enableInTreeAutoscaling={"type": "boolean"},
-        autoscalerOptions=record([], idleTimeoutSeconds={"type": "integer"}),
         headGroupSpec=record(["template"], **GROUP),
         workerGroupSpecs={
             "type": "array",
@@ -211,8 +209,7 @@ def test_every_container_is_confined(objects):
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }, name
-        # the autoscaler beside Ray's head asks Kubernetes for pods
-        assert pod.get("automountServiceAccountToken") is False or name.endswith("/ray-head"), name
+        assert pod["automountServiceAccountToken"] is False, name
         assert pod["enableServiceLinks"] is False, name
         assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/tmp", "/var/cache/placewright"}, name
         assert {mount["name"] for mount in container["volumeMounts"]} <= {v["name"] for v in pod["volumes"]}, name
