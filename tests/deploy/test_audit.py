@@ -49,6 +49,23 @@ def test_a_weakness_can_be_accepted_by_any_of_its_names(monkeypatch):
     assert audit.judge("a.lock", {"dependencies": [WEAK]}, is_required=True)[0]
 
 
+def test_asks_no_further_when_nothing_can_be_had(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(audit, "read_report", asked.append)
+    monkeypatch.delenv("AUDIT", raising=False)
+    assert audit.main() == 0
+    assert len(asked) == 1
+    assert "The other locks: NOT AUDITED either" in capsys.readouterr().out
+    monkeypatch.setenv("AUDIT", "required")
+    assert audit.main() == 1
+
+
+def test_goes_through_all_of_them_else(monkeypatch, capsys):
+    monkeypatch.setattr(audit, "read_report", lambda _: {"dependencies": [CLEAN]})
+    assert audit.main() == 0
+    assert capsys.readouterr().out.count("have no known weakness") == len(audit.LOCKS)
+
+
 def test_silence_is_no_report(monkeypatch):
     def hang(*_, **__):
         raise subprocess.TimeoutExpired("pip-audit", 1)
