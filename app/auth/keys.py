@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth.allowance import Allowance
 from app.auth.scopes import Scope
@@ -26,6 +28,7 @@ _CACHE_S = 5.0
 """How long a revoked key may still open the door."""
 _USE_INTERVAL = timedelta(hours=1)
 _NOTHING = bytes(32)
+_log = logging.getLogger(__name__)
 
 
 class KeyTaken(Exception):
@@ -144,9 +147,12 @@ class KeyStore:
             return _read(row)
 
     def _note_use(self, key_id: str) -> None:
-        with self._database.write() as session:
-            row = session.get_one(KeyRow, key_id)
-            row.last_used_at = self._database.now(session)
+        try:
+            with self._database.write() as session:
+                row = session.get_one(KeyRow, key_id)
+                row.last_used_at = self._database.now(session)
+        except SQLAlchemyError:  # the key is good all the same
+            _log.exception("the use of a key is not noted", extra={"key": key_id})
 
 
 def make_text() -> str:

@@ -29,4 +29,11 @@ def connection_options(url: str, api_key: str | None, timeout_s: float) -> dict[
             raise ValueError("the API key has characters that no API key has")
         headers["Authorization"] = f"Bearer {api_key}"
     # No redirects: the key is for this address, and a POST would be repeated as a GET.
-    return {"base_url": address, "headers": headers, "timeout": timeout_s, "follow_redirects": False}
+    return {
+        "base_url": address,
+        "headers": headers,
+        "timeout": timeout_s,
+        "follow_redirects": False,
+        # An event stream holds its connection; a hundred of them must not keep a request waiting.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
+    }

@@ -6,6 +6,7 @@ import hmac
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app.auth import keys as module
 from app.auth.allowance import NO_BOUNDS, Allowance
@@ -114,6 +115,16 @@ def test_use_is_noted(keys, make):
     assert keys.list_keys()[0].last_used_at is None
     keys.find(text)
     assert keys.list_keys()[0].last_used_at >= made.created_at
+
+
+def test_a_database_that_cannot_be_written_locks_nobody_out(database, keys, make, monkeypatch):
+    _, text = make()
+
+    def fail():
+        raise OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(database, "write", fail)
+    assert keys.find(text) is not None
 
 
 def test_guesses_are_not_remembered(keys):

@@ -127,6 +127,29 @@ def test_the_asynchronous_client_does_it_side_by_side(server):
     assert slow["state"] == "cancelled"
 
 
+def test_many_streams_do_not_keep_a_request_waiting(server):
+    async def run():
+        async with AsyncClient(server.url, timeout_s=10) as client:
+            slow = await client.submit(make_slow(time_limit_s=60))
+            opened = asyncio.Semaphore(0)
+
+            async def follow():
+                kinds = []
+                async for event in client.events(slow["id"]):
+                    if not kinds:
+                        opened.release()
+                    kinds.append(event.kind)
+                return kinds[-1]
+
+            streams = [asyncio.create_task(follow()) for _ in range(120)]  # more than httpx opens by itself
+            for _ in streams:
+                await opened.acquire()
+            await client.cancel(slow["id"])
+            return await asyncio.gather(*streams)
+
+    assert set(asyncio.run(run())) == {"end"}
+
+
 def test_nothing_is_lost_when_the_server_is_killed_meanwhile(tmp_path):
     """A reader of events and a waiter, both through a kill and a restart."""
     live = LiveServer(tmp_path)
