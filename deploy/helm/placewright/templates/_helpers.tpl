@@ -81,6 +81,11 @@ capabilities: {drop: [ALL]}
 {{- range $name, $value := .Values.settings }}
 - {name: PLACEWRIGHT_{{ $name }}, value: {{ $value | quote }}}
 {{- end }}
+{{- range $name, $secret := .Values.secretSettings }}
+- name: PLACEWRIGHT_{{ $name }}
+  valueFrom:
+    secretKeyRef: {name: {{ $secret.secretName }}, key: {{ $secret.secretKey }}}
+{{- end }}
 {{- end }}
 
 {{/* Spread over nodes and zones as far as they go. */}}
