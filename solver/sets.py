@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from solver.compiled import CompiledInstance
 from solver.exact import cheapest_sets
+from solver.exact.counted_cuts import bound_by_counted_cuts
 from solver.exact.operator_cuts import bound_by_cuts
 from solver.formulation_runs import is_modelled, run_formulation
 from solver.formulations import cpsat
@@ -122,10 +123,20 @@ class SetSearch:
         )
 
     def _bound(self) -> None:
-        """What the device that has to hold its share costs."""
+        """What the device costs that has to hold its share, by counting and on average."""
         search = self._search
         value = search.objective_value
-        if search.over or value is None or not bottleneck.supports(self._united):
+        if search.over or value is None or self._united.num_items > MAX_CUT_ITEMS:
+            return
+        self._note("counted cuts")
+        deadline = search.elapsed_s + search.remaining_s * CUTS_SHARE
+        bound_by_counted_cuts(
+            self._united,
+            value,
+            found=lambda bound: search.claim_bound(bound - self._loss_ms, "counted cuts"),
+            expired=lambda: search.over or search.elapsed_s > deadline,
+        )
+        if search.over or not bottleneck.supports(self._united):
             return
         self._note(bottleneck.NAME)
         bottleneck.bound_by_bottleneck(

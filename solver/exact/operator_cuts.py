@@ -20,7 +20,7 @@ Source: own; minimum cuts for submodular set costs are textbook matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -63,7 +63,7 @@ class Cuts:
         hosts = np.array([c.is_host for c in compiled.classes])
         compute: Floats = np.where(compiled.allowed, compiled.compute_ms[:, :, list(passes)].sum(axis=2), np.inf)
         self.on_host: Floats = compute[:, hosts].min(axis=1, initial=np.inf)
-        self._compute: Floats = compute[:, ~hosts].min(axis=1, initial=np.inf) * compute_weight
+        self.compute: Floats = compute[:, ~hosts].min(axis=1, initial=np.inf) * compute_weight
         self._times: Floats = np.array(
             [
                 min((t for t, c in zip(x.time_ms, compiled.classes, strict=True) if not c.is_host), default=0.0)
@@ -73,22 +73,22 @@ class Cuts:
             ]
         )
         self._times = self._times * transfer_weight
-        self.alone: Floats = self._compute.copy()
+        self.alone: Floats = self.compute.copy()
         for tensor, time in zip(compiled.tensors, self._times, strict=True):
             for item in (tensor.producer, *tensor.consumers):
                 self.alone[item] += time
-        self._num_hosts = sum(c.count for c in compiled.classes if c.is_host)
+        self.num_hosts = sum(c.count for c in compiled.classes if c.is_host)
         self._build(compiled)
 
     def _build(self, compiled: CompiledInstance) -> None:
         size, count = compiled.num_items, len(compiled.tensors)
         # Above every cost and every cut that is finite.
-        largest = float(self._compute[np.isfinite(self._compute)].sum() + 2 * self._times.sum())
+        largest = float(self.compute[np.isfinite(self.compute)].sum() + 2 * self._times.sum())
         self._exponent = CAPACITY_BITS - math.frexp(max(largest, TINIEST_MS))[1]
         ends: list[tuple[int, int, float]] = []
         self._source, self._sink = size + 2 * count, size + 2 * count + 1
         for item in range(size):
-            ends.append((item, self._sink, float(self._compute[item])))
+            ends.append((item, self._sink, float(self.compute[item])))
             ends.append((self._source, item, 0.0))
         for index, (tensor, time) in enumerate(zip(compiled.tensors, self._times, strict=True)):
             if time <= 0:
@@ -115,33 +115,46 @@ class Cuts:
         return sorted(range(len(self.alone)), key=lambda item: (-self.alone[item], item))
 
     @property
+    def num_vertices(self) -> int:
+        """Of the network."""
+        return self._sink + 1
+
+    @property
     def rounding_ms(self) -> float:
         """By how much the load of a cheapest set may exceed the least there is, for the rounding of capacities."""
         return math.ldexp(self._flow.num_arcs(), -self._exponent)
 
     def least_load(self, item: int) -> float:
         """The least load, in ms, of a device other than a host that holds ``item``; infinite if none can."""
-        if not math.isfinite(self._compute[item]):
+        if not math.isfinite(self.compute[item]):
             return math.inf
-        with self._cut_around(item) as is_optimal:
+        with self._cut_around((item,)) as is_optimal:
             # Without a solution nothing is claimed.
             return math.ldexp(self._flow.optimal_flow(), -self._exponent) if is_optimal else 0.0
 
     def cheapest_set(self, item: int) -> tuple[int, ...]:
         """The largest of the sets with the least load that hold ``item``; it alone where none is known."""
-        if not math.isfinite(self._compute[item]):
-            return (item,)
-        with self._cut_around(item) as is_optimal:
+        return self.cheapest_around((item,))[1] if math.isfinite(self.compute[item]) else (item,)
+
+    def cheapest_around(self, items: Sequence[int]) -> tuple[float, tuple[int, ...]]:
+        """The least load, in ms, of a device other than a host that holds ``items``, and the largest set with it.
+
+        All of ``items`` can sit there. Where no answer is known the load is 0 and the set ``items``.
+        """
+        with self._cut_around(items) as is_optimal:
             if not is_optimal:
-                return (item,)
+                return 0.0, tuple(items)
+            least = math.ldexp(self._flow.optimal_flow(), -self._exponent)
             outside = set(self._flow.get_sink_side_min_cut())
-        return tuple(other for other in range(len(self.alone)) if other not in outside)
+        return least, tuple(other for other in range(len(self.alone)) if other not in outside)
 
     @contextmanager
-    def _cut_around(self, item: int) -> Iterator[bool]:
-        self._flow.set_arc_capacity(self._source_arc[item], UNLIMITED)
+    def _cut_around(self, items: Sequence[int]) -> Iterator[bool]:
+        for item in items:
+            self._flow.set_arc_capacity(self._source_arc[item], UNLIMITED)
         yield self._flow.solve(self._source, self._sink) == self._flow.OPTIMAL
-        self._flow.set_arc_capacity(self._source_arc[item], 0)
+        for item in items:
+            self._flow.set_arc_capacity(self._source_arc[item], 0)
 
     def least_period(self, least: dict[int, float]) -> float:
         """Below this period some items would have to sit on hosts that take too long on the hosts there are."""
@@ -150,8 +163,8 @@ class Cuts:
         bound = math.inf
         for item, value in sorted(least.items(), key=lambda pair: -pair[1]):
             # A period of at least ``value`` leaves only the items before this one to the hosts.
-            needed = max(largest, total / self._num_hosts if self._num_hosts else 0.0)
+            needed = max(largest, total / self.num_hosts if self.num_hosts else 0.0)
             bound = min(bound, max(value, needed))
             total += float(self.on_host[item])
             largest = max(largest, float(self.on_host[item]))
-        return min(bound, max(largest, total / self._num_hosts if self._num_hosts else math.inf))
+        return min(bound, max(largest, total / self.num_hosts if self.num_hosts else math.inf))

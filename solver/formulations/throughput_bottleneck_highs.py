@@ -4,20 +4,15 @@ If all devices other than hosts are alike, one of them holds at least the averag
 take. Whatever else is true of an answer, that device pays the load of its set. The least load of any set with that much
 compute is therefore a lower bound of the period. One set has no symmetry, and the model stays small.
 
-The same is true of any other weights than compute, and each gives a bound of its own:
-
-* Weight 1 for the m items that take longest, 0 for the others. Weights that are whole numbers can be rounded up: of m
-  items one of n devices holds at least ⌈m ÷ n⌉, less what the hosts can take.
-* Compute, and after each round less of it for the items of the set found, so that no device can live on the items that
-  are cheap to hold together.
+The same is true of any other weights than compute, and each gives a bound of its own. After each round the items of the
+set found lose weight, so that no device can live on the items that are cheap to hold together.
 
 Sets
     v ∈ items, t ∈ tensors (u makes t, q needs it), p ∈ passes (one for ``1f1b``, two for ``gpipe``).
 Parameters
     c[v,p] compute, τ[t] transfer on the devices concerned · m[v] memory, M memory limit ·
-    w[v] ≥ 0 weights ·
-    A: the share, (Σ_v w[v] − what the hosts can take within the best period known) ÷ number of devices, rounded
-    up where all w are whole.
+    w[v] ≥ 0 weights, compute in the first round ·
+    A: the share, (Σ_v w[v] − what the hosts can take within the best period known) ÷ number of devices.
 Variables
     x[v] ∈ {0,1}           v is in the set
     out[t], in[t] ∈ [0,1]  t leaves, or enters, the set
@@ -37,7 +32,6 @@ Source: own; singling out the bottleneck block is the idea of Archer, Fahrbach, 
 from __future__ import annotations
 
 import datetime as dt
-import math
 import time
 from collections.abc import Callable
 
@@ -54,10 +48,6 @@ SAFETY = 1e-5
 GRACE_S = 5.0
 SMALLEST = 1e-8
 """Coefficients below this are left out where that lowers a load."""
-MAX_COUNT = 24
-"""Most items that one device is asked to hold of those that take longest; beyond it averages say as much."""
-MAX_WORSE = 3
-"""Counts in a row that need not say more than the one before."""
 NUM_ROUNDS = 12
 STEP = 0.05
 """Part of its weight that an item of the set found loses for the next round."""
@@ -75,7 +65,7 @@ def bound_by_bottleneck(
     over: Callable[[], bool],
     found: Callable[[float], object],
 ) -> None:
-    """Report ever better lower bounds of the period, in ms: from counting, and from up to ``NUM_ROUNDS`` weights.
+    """Report ever better lower bounds of the period, in ms, for up to ``NUM_ROUNDS`` weights.
 
     Args:
         compiled: reduced for its own partition, with :func:`supports`.
@@ -85,35 +75,20 @@ def bound_by_bottleneck(
         found: told of each bound that is better than those before.
     """
     deadline = time.monotonic() + time_limit_s
-    best = last = 0.0
-
-    def ask(weights: Floats, share: float) -> npt.NDArray[np.bool_] | None:
-        nonlocal best, last
-        left_s = deadline - time.monotonic()
-        if left_s <= 0 or over() or share <= 0 or best >= value_ms:
-            return None
-        bound, chosen = _solve(compiled, value_ms, weights, share, left_s, over)
-        last = bound or 0.0
-        if last > best:
-            best = last
-            found(best)
-        return chosen
-
-    compute = compute_weights(compiled, value_ms)
-    chosen = ask(compute, _share(compiled, compute, value_ms))
-    worse = 0
-    for count in range(2, MAX_COUNT + 1):
-        counted = _longest(compiled, compute, count, value_ms)
-        before = last
-        if counted is None or worse >= MAX_WORSE or ask(counted, count) is None:
-            break
-        worse = worse + 1 if last <= before else 0
-    weights = compute
+    weights = compute_weights(compiled, value_ms)
+    best = 0.0
     for _ in range(NUM_ROUNDS):
-        if chosen is None:
+        left_s = deadline - time.monotonic()
+        share = _share(compiled, weights, value_ms)
+        if left_s <= 0 or over() or share <= 0:
+            return
+        bound, chosen = _solve(compiled, value_ms, weights, share, left_s, over)
+        if bound is not None and bound > best:
+            best = bound
+            found(bound)
+        if chosen is None or best >= value_ms:
             return
         weights = np.where(chosen, weights * (1 - STEP), weights)
-        chosen = ask(weights, _share(compiled, weights, value_ms))
 
 
 def _solve(
@@ -159,34 +134,14 @@ def compute_weights(compiled: CompiledInstance, value_ms: float) -> Floats:
     return np.where(compiled.allowed[:, main] & (compute <= value_ms * (1 + 1e-9)), compute, 0.0)
 
 
-def _longest(compiled: CompiledInstance, compute: Floats, count: int, value_ms: float) -> Floats | None:
-    """Weight 1 for the fewest of the items that take longest so that one device has to hold ``count`` of them."""
-    num_devices = sum(c.count for c in compiled.classes if not c.is_host)
-    weights = np.zeros(compiled.num_items)
-    for number, item in enumerate(np.argsort(-compute, kind="stable"), start=1):
-        if compute[item] <= 0:
-            return None
-        weights[item] = 1.0
-        # The hosts' part is a fraction: rounded up, by more than rounding errors, it is taken for too much.
-        if number > num_devices * (count - 1):
-            taken = _taken_by_hosts(compiled, weights, value_ms)
-            if number - math.floor(taken * (1 + SAFETY) + SAFETY) > num_devices * (count - 1):
-                return weights
-    return None
-
-
 def _share(compiled: CompiledInstance, weights: Floats, value_ms: float) -> float:
     """The weight that one device other than a host has to hold at least, if the period is at most ``value_ms``."""
-    left = float(weights.sum()) - _taken_by_hosts(compiled, weights, value_ms)
-    return max(0.0, left) / sum(c.count for c in compiled.classes if not c.is_host)
-
-
-def _taken_by_hosts(compiled: CompiledInstance, weights: Floats, value_ms: float) -> float:
-    return sum(
+    absorbed = sum(
         _absorb(weights, compiled, index, value_ms * device_class.count)
         for index, device_class in enumerate(compiled.classes)
         if device_class.is_host
     )
+    return max(0.0, float(weights.sum()) - absorbed) / sum(c.count for c in compiled.classes if not c.is_host)
 
 
 def _absorb(weights: Floats, compiled: CompiledInstance, index: int, room_ms: float) -> float:

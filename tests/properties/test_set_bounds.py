@@ -9,8 +9,10 @@ import pytest
 
 from solver.bounds import bound_by_counting, bound_period
 from solver.compiled import compile_instance
+from solver.exact.counted_cuts import bound_by_counted_cuts
 from solver.exact.operator_cuts import bound_by_cuts
 from solver.formulations.throughput_bottleneck_highs import bound_by_bottleneck, supports
+from solver.instance import Cluster, DeviceSpec, Edge, Graph, Instance, Objective, Operator, Partition
 from solver.reductions import reduce_instance
 from tests.properties.enumeration import enumerate_optimum
 from tests.properties.instances import random_instance
@@ -48,6 +50,31 @@ def test_the_bottleneck_bounds_the_optimum(chunk):
             bound_by_bottleneck(reduced, known, 10.0, lambda: False, bounds.append)
             assert bounds == sorted(bounds)
             assert bounds[-1] <= optimum * (1 + ROUNDING), seed
+
+
+@pytest.mark.parametrize("chunk", range(10))
+def test_counted_cuts_bound_the_optimum(chunk):
+    for seed in range(100 * chunk, 100 * chunk + 100):
+        reduced, optimum = reduced_and_optimum(seed)
+        if not optimum:
+            continue
+        for known in (optimum, 1.5 * optimum):
+            bounds = [0.0]
+            bound_by_counted_cuts(reduced, known, bounds.append, lambda: False)
+            assert bounds == sorted(bounds)
+            assert bounds[-1] <= optimum * (1 + ROUNDING), seed
+
+
+def test_counted_cuts_by_hand():
+    """Three long operators in a row on two devices: one holds two of them, best two neighbours."""
+    chain = Graph(
+        tuple(Operator(name, {"gpu": 5.0}) for name in "abc"),
+        (Edge("a", "b", transfer_time_ms=1.0), Edge("b", "c", transfer_time_ms=1.0)),
+    )
+    instance = Instance(chain, Cluster((DeviceSpec("gpu", "gpu", count=2),)), Objective(partition=Partition.FREE))
+    bounds = []
+    bound_by_counted_cuts(compile_instance(instance), 16.0, bounds.append, lambda: False)
+    assert bounds == pytest.approx([11.0])
 
 
 def test_the_bounds_are_not_trivial():
