@@ -66,9 +66,7 @@ class Guard:
         needed = scope_needed(request.method, request.scope["route"].path)
         if not identity.scopes & {needed, Scope.ADMIN}:
             challenge = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{needed}"'}
-            raise _refuse(
-                "not-allowed", f"This takes the scope {needed!r}, which the key does not have.", 403, challenge
-            )
+            raise _refuse("not-allowed", f"This takes the scope '{needed}', which the key lacks.", 403, challenge)
         return identity
 
     async def _authenticate(self, request: Request) -> Identity:

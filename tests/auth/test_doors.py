@@ -137,6 +137,7 @@ def test_reading_and_writing_are_two_things(guarded, tiny, theirs):
         answer = http.post("/placements", json=tiny)
         assert answer.status_code == 403
         assert 'scope="write"' in answer.headers["WWW-Authenticate"]
+        assert answer.json()["detail"] == "This takes the scope 'write', which the key lacks."
         assert http.post("/placements/validate", json=tiny).status_code == 200
     with guarded.connect(tenant="theirs", scopes=["write"]) as http:
         assert http.get(f"/placements/{theirs}").status_code == 403
