@@ -32,12 +32,13 @@ MAX_TERMS = 600_000
 """Terms of a model, roughly; beyond that building it alone takes longer than people wait."""
 NEAR = 1 + 1e-9
 """Room for rounding where a bound is compared with a limit."""
-FIRST_ROUNDS, ROUNDS, MOVES_SHARE, MOVES_EVERY, NUM_STARTS = 3, 30, 0.5, 3, 3
-"""Rounds of heuristics at first; later ones by a single worker, and their share of the time; every so many rounds is
+FIRST_ROUNDS, FIRST_SHARE, ROUNDS, MOVES_SHARE, MOVES_EVERY, NUM_STARTS = 3, 0.1, 30, 0.5, 3, 3
+"""Rounds of heuristics at first and later by a single worker, with their shares of the time; every so many rounds is
 one of moves; the latest placements that they start from."""
 MAX_COUNT_STATES = 2048
 MAX_IDEALS = 8_000_000
 MAX_STEPS = 2_000_000_000
+PRICES_SHARE = 0.1
 FIRST_STEP, RELAXED_GAP, IDEALS_SHARE = 0.02, 1e-4, 0.4
 """The ideal program tries periods 2, 4, 8 … % above the bound, then bisects down to a gap, in a share of the time."""
 INSIDE = 1 - 4e-7
@@ -117,7 +118,7 @@ class ClusterSearch:
     def find(self) -> None:
         """Bounds without search, and first placements."""
         self._claim_period(bound_period(self._reduced), "bounds")
-        self._prices = find_prices(self._coarse)
+        self._prices = find_prices(self._coarse, self._search.remaining_s * PRICES_SHARE)
         if self._prices is not None:
             self._claim_period(bound_by_prices(self._coarse, self._prices), "prices")
         if self._search.closed or not self._pipelined.allowed.any(axis=1).all():
@@ -129,7 +130,7 @@ class ClusterSearch:
         )
         for assignment in itertools.islice(segments, 1):  # Device orders are what counts here, and sought below.
             self._consider(similar.placement(assignment), "segments")
-        self._improve(FIRST_ROUNDS, 1.0)
+        self._improve(FIRST_ROUNDS, FIRST_SHARE)
 
     def prove(self) -> None:
         """Run the exact methods, beside moves if there are workers to spare, until nothing is left to do."""
@@ -228,7 +229,7 @@ class ClusterSearch:
         search, reduced = self._search, self._reduced
         if search.over or not link_ideals.supports(reduced):
             return
-        prices = find_prices(reduced)
+        prices = find_prices(reduced, search.remaining_s * PRICES_SHARE)
         if prices is None:
             return
         program = LinkIdealProgram(reduced, self._narrow_order(reduced), (prices.of_load, prices.of_memory))

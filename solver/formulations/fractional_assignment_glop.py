@@ -18,6 +18,7 @@ Source: own; prices of capacities are linear programming duality.
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,8 @@ class Prices:
     of_memory: Floats
 
 
-def find_prices(compiled: CompiledInstance) -> Prices | None:
-    """The best prices for the instance as a whole; ``None`` if GLOP finds none."""
+def find_prices(compiled: CompiledInstance, time_limit_s: float = 10.0) -> Prices | None:
+    """The best prices for the instance as a whole; ``None`` if GLOP does not find them in time."""
     compute = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
     largest = float(np.where(np.isfinite(compute), compute, 0.0).max(initial=0.0))
     total_memory = sum(compiled.memory_bytes) or 1
@@ -59,7 +60,8 @@ def find_prices(compiled: CompiledInstance) -> Prices | None:
         room = np.inf if limit is None else device_class.count * (limit / total_memory)
         memories.append(model.add_linear_constraint(needed <= room))
     model.minimize(period)
-    result = mathopt.solve(model, mathopt.SolverType.GLOP)
+    parameters = mathopt.SolveParameters(time_limit=dt.timedelta(seconds=max(0.01, time_limit_s)))
+    result = mathopt.solve(model, mathopt.SolverType.GLOP, params=parameters)
     if result.termination.reason is not mathopt.TerminationReason.OPTIMAL or not result.has_dual_feasible_solution():
         return None
     duals = result.dual_values()
