@@ -147,3 +147,14 @@ def test_names_are_not_listed_without_end(solve):
     assert found[0].code == "total_memory"
     assert len(found[0].operators) == len(found[0].devices) == 20
     assert found[0].message.startswith("100 operators that can only sit on 50 devices")
+
+
+@pytest.mark.parametrize("limit", [{"max_period_ms": 2.5}, {"min_throughput_per_s": 400.0}])
+def test_a_limit_below_what_is_proved(solve, limit):
+    """Two devices share 6 ms, so 3 ms is the least; with a limit just above that the same question has an answer."""
+    operators = [op("a", 3.0), op("b", 3.0)]
+    reason = the_reason(solve, operators, constraints=limit)
+    assert (reason.code, reason.available, reason.unit) == ("period_too_short", 2.5, "ms")
+    assert reason.required == pytest.approx(3.0)
+    enough = make(operators, constraints={"max_period_ms": reason.required * (1 + 1e-6)})
+    assert solve(enough).status is Status.OPTIMAL
