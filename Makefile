@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo serve test lint audit format openapi bench lock clean test-faults test-fuzz test-scale-out
+.PHONY: help install demo serve test lint audit format openapi bench lock clean test-faults test-fuzz test-load test-scale-out
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test-scale-out: install ## PostgreSQL, a Ray cluster, several servers and dispat
 
 test-faults: install ## 50 rounds of SIGKILL at random moments, 20 jobs each
 	$(BIN)/python tests/app/faults.py
+
+test-load: install ## latencies, a long queue, many streams, 5,000 jobs in a row
+	$(BIN)/python tests/app/load.py
 
 test-fuzz: install ## 10,000 mutated documents
 	$(BIN)/python tests/app/fuzz.py
