@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from app.bell import Bell
 from app.placements import Event, PlacementNotFound, PlacementStore, Summary
+from app.threads import read
 
 _TICK_S = 1.0
 """How often a waiting request looks whether its client has hung up."""
@@ -56,7 +57,7 @@ class Waiting:
         with self._bell.listen(placement_id) as rung:
             while True:
                 rung.clear()
-                summary = await to_thread.run_sync(self._placements.read_summary, tenant, placement_id)
+                summary = await read(self._placements.read_summary, tenant, placement_id)
                 if is_over(summary):
                     return summary
                 while not rung.is_set():
@@ -94,9 +95,9 @@ class Waiting:
             while not self._is_stopping:
                 rung.clear()
                 try:
-                    events = await to_thread.run_sync(self._list_events, tenant, placement_id, after)
+                    events = await read(self._list_events, tenant, placement_id, after)
                     if not events:
-                        summary = await to_thread.run_sync(self._placements.read_summary, tenant, placement_id)
+                        summary = await read(self._placements.read_summary, tenant, placement_id)
                         if summary.state.is_terminal and summary.num_events <= after:
                             return
                         await rung.wait()
@@ -121,7 +122,7 @@ class Waiting:
                 known = {}
                 continue
             try:
-                counts = await to_thread.run_sync(self._placements.count_events, keys)
+                counts = await read(self._placements.count_events, keys)
             except Exception:  # noqa: BLE001 - the next look may succeed
                 _log.exception("cannot look for changes")
                 continue

@@ -6,7 +6,7 @@ import re
 from http import HTTPStatus
 from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 
 from app.identity import IdentityOf
@@ -15,6 +15,7 @@ from app.preferences import Preferences, parse_preferences
 from app.problems import ProblemError, describe
 from app.runtime import Runtime
 from app.settings import Settings
+from app.threads import read
 
 ID_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 TAG_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,63}$"
@@ -64,7 +65,7 @@ PlacementId = Annotated[str, Depends(_placement_id)]
 
 async def _existing(placement_id: PlacementId, identity: IdentityOf, runtime: RuntimeOf) -> Summary:
     try:
-        return await to_thread.run_sync(runtime.placements.read_summary, identity.tenant, placement_id)
+        return await read(runtime.placements.read_summary, identity.tenant, placement_id)
     except PlacementNotFound as error:
         raise reject_unknown(placement_id) from error
 

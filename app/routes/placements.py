@@ -44,6 +44,7 @@ from app.routes.dependencies import (
 )
 from app.schemas import PlacementList, PlacementStatus, State
 from app.settings import Settings
+from app.threads import read
 from app.tracing import current_parent
 from app.webhooks import UnusableAddress, check_address
 
@@ -85,7 +86,7 @@ async def create_placement(
     async with runtime.waiting.answering(placement_id, has_key=idempotency_key is not None):
         try:
             await runtime.waiting.until(identity.tenant, placement_id, wait_s, _is_finished, request.is_disconnected)
-            record = await to_thread.run_sync(runtime.placements.read, identity.tenant, placement_id)
+            record = await read(runtime.placements.read, identity.tenant, placement_id)
         except PlacementNotFound as error:  # somebody has deleted it meanwhile
             raise reject_unknown(placement_id) from error
     is_finished = record.summary.state.is_terminal
@@ -112,8 +113,8 @@ async def list_placements(
 ) -> Response:
     """Newest first, without their results."""
     before = None if cursor is None else _read_cursor(cursor)
-    summaries, following = await to_thread.run_sync(
-        lambda: runtime.placements.list_newest(identity.tenant, state=state, tag=tag, limit=limit, before=before)
+    summaries, following = await read(
+        runtime.placements.list_newest, identity.tenant, state=state, tag=tag, limit=limit, before=before
     )
     content = {
         "placements": [describe_status(summary) for summary in summaries],
@@ -156,7 +157,7 @@ async def read_placement(
         headers = preferences.describe_applied(wait_s, is_async=False)
         if has_tag(summary, if_none_match):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers | {"ETag": tag_of(summary)})
-        record = await to_thread.run_sync(runtime.placements.read, identity.tenant, placement_id)
+        record = await read(runtime.placements.read, identity.tenant, placement_id)
     except PlacementNotFound as error:
         raise reject_unknown(placement_id) from error
     if not record.summary.state.is_terminal:
