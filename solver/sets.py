@@ -35,7 +35,7 @@ STEP = 1e-4
 MAX_NEIGHBOURHOOD = 6_000
 """Items × devices of one neighbourhood."""
 FIRST_EFFORT, MAX_EFFORT = 0.5, 20.0
-MAX_FAILURES = 25
+MAX_FAILURES = 8
 """Neighbourhoods in a row without gain, before annealing has its turn again."""
 MAX_MISSES = 50
 """Choices of devices in a row that have had their effort already, before more is spent on each."""
