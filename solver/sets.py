@@ -159,9 +159,10 @@ class SetSearch:
 
     def _anneal(self, expired: Callable[[], bool]) -> None:
         search = self._search
-        compiled = self._reduced
         if search.placement is None or expired() or not self._anneals:
             return
+        # Larger items make longer strides; but an answer found otherwise may split them.
+        compiled = self._reduced if self._num_improved % 2 else self._united
         start = compiled.gather(search.placement)
         self._note(annealing.NAME)
 
