@@ -1,7 +1,8 @@
 """Real clusters: workloads on twelve unlike accelerators in two nodes, a language model on 24 devices in three sites.
 
 ``python -m benchmarks.clusters --workloads FOLDER`` measures every workload of the folder that has host transfer times,
-and the language model. Every run is a process of its own, and every placement is verified here.
+and the language model. Every run is a process of its own, and every placement is verified here. ``--only splits``
+compares Placewright with the splits of other tools.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import os
 import random
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measured import Settings, carry_out
+from benchmarks.mixed_splits import SPLITS, try_split
 from benchmarks.origin import ROOT
 from benchmarks.plan import Run
-from benchmarks.records import PLACEWRIGHT
+from benchmarks.records import PLACEWRIGHT, Record
 from benchmarks.tables import number, percent, table
 from benchmarks.workloads import Workload, find_workloads
 from solver.formats import native
@@ -137,8 +140,8 @@ def language_model(num_layers: int = 80) -> Instance:
     return Instance(Graph(tuple(operators), tuple(edges), f"language-model-{num_layers}"), Cluster(devices, wires))
 
 
-def cluster_workloads(folder: Path, scratch: Path, match: str = "") -> list[Workload]:
-    """Everything this benchmark measures, written to ``scratch``."""
+def cluster_workloads(folder: Path, scratch: Path, match: Sequence[str] = ()) -> list[Workload]:
+    """Everything this benchmark measures, or what has one of ``match`` in its name, written to ``scratch``."""
     named = [
         (f"{workload.name} in two nodes", two_nodes(workload.instance))
         for workload in find_workloads(folder)[0]
@@ -147,7 +150,7 @@ def cluster_workloads(folder: Path, scratch: Path, match: str = "") -> list[Work
     named.append(("language model in three sites", language_model()))
     found = []
     for index, (name, instance) in enumerate(named):
-        if match in name:
+        if not match or any(part in name for part in match):
             path = scratch / f"cluster-{index}.json"
             path.write_text(json.dumps(native.request_document(Request(instance))), encoding="utf-8")
             found.append(Workload(name, path, instance))
@@ -159,38 +162,46 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clusters", description=__doc__, allow_abbrev=False)
     folder = Path(os.environ.get("PLACEWRIGHT_WORKLOADS") or ROOT / "examples")
     parser.add_argument("--workloads", type=Path, default=folder, metavar="FOLDER")
-    parser.add_argument("--match", default="", metavar="TEXT", help="only workloads with TEXT in their name")
+    parser.add_argument(
+        "--match", action="append", default=[], metavar="TEXT", help="only workloads with TEXT in their name"
+    )
+    parser.add_argument("--only", choices=TABLES, default="search", help="what the table is about")
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--workers", type=int, metavar="N")
     arguments = parser.parse_args()
+    header, row_of = TABLES[arguments.only]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         settings = Settings(arguments.workers, 0, Path(scratch))
         for workload in cluster_workloads(arguments.workloads, settings.scratch, arguments.match):
             run = Run("clusters", workload, Partition.ACYCLIC, PLACEWRIGHT, arguments.time_limit)
-            record = carry_out(run, settings)
-            rows.append(
-                (
-                    *(record.workload, record.num_operators, number(record.objective_value), number(record.best_bound)),
-                    *(percent(record.gap), number(record.first_s, 2), number(record.wall_s, 1)),
-                    *(record.found_by or "–", record.proved_by or "–", record.failure or ""),
-                )
-            )
+            rows.append(row_of(workload, carry_out(run, settings)))
             print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
-    header = (
-        "workload",
-        "operators",
-        "period ms",
-        "bound ms",
-        "gap",
-        "first s",
-        "whole s",
-        "found by",
-        "proved by",
-        "",
-    )
     print(table(header, rows))
     return 0
+
+
+def _search_row(_: Workload, record: Record) -> tuple[object, ...]:
+    return (
+        *(record.workload, record.num_operators, number(record.objective_value), number(record.best_bound)),
+        *(percent(record.gap), number(record.first_s, 2), number(record.wall_s, 1)),
+        *(record.found_by or "–", record.proved_by or "–", record.failure or ""),
+    )
+
+
+def _splits_row(workload: Workload, record: Record) -> tuple[object, ...]:
+    ours = record.failure or f"{number(record.objective_value)}, gap {percent(record.gap)}"
+    trials = (try_split(workload.instance, name) for name in SPLITS)
+    return workload.name, ours, *(trial.cell(record.objective_value) for trial in trials)
+
+
+TABLES = {
+    "search": (
+        ("workload", "operators", "period ms", "bound ms", "gap", "first s", "whole s", "found by", "proved by", ""),
+        _search_row,
+    ),
+    "splits": (("workload", f"{PLACEWRIGHT} ms", *SPLITS), _splits_row),
+}
 
 
 if __name__ == "__main__":
