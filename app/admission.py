@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from app.problems import ProblemError, describe, reject_instance
 from app.schemas import Cancellation
 from solver.errors import InvalidInstance, Issue, UnreadableDocument, UnsupportedInstance
+from solver.explanation import explain
 from solver.formats import json_text, native
 from solver.instance import Instance, Request, SolverOptions
 from solver.solve import check_supported
-from solver.verification import Verification, verify
+from solver.verification import verify
 
 _Read = TypeVar("_Read")
 
@@ -65,17 +66,21 @@ def read_cancellation(document: bytes, max_issues: int) -> Cancellation:
     return _answering(max_issues, read)
 
 
-def evaluate(document: bytes, max_issues: int) -> Verification:
-    """What the placement of an evaluation document is worth.
+def evaluate(document: bytes, max_issues: int) -> dict[str, Any]:
+    """What the placement of an evaluation document is worth and, if it asks, why.
 
     Raises:
         ProblemError: 400 for what is no JSON, 422 with every fault of the document.
     """
 
-    def run() -> Verification:
-        instance, placement = _read_evaluation(read_json(document))
+    def run() -> dict[str, Any]:
+        instance, placement, wanted = _read_evaluation(read_json(document))
         try:
-            return verify(instance, placement)
+            verification = verify(instance, placement)
+            if wanted is False:
+                return native.verification_document(verification)
+            explanation = explain(instance, placement, None if wanted is True else wanted)
+            return native.explanation_document(verification, explanation)
         except InvalidInstance as error:
             raise type(error)(_inside("request", error.issues)) from error
 
@@ -88,13 +93,14 @@ def _read_supported(document: bytes) -> Request:
     return request
 
 
-def _read_evaluation(document: Any) -> tuple[Instance, dict[str, str]]:
+def _read_evaluation(document: Any) -> tuple[Instance, dict[str, str], bool | str]:
+    """The instance, the placement, and what to explain: nothing, the whole, or the moves of one operator as well."""
     if not isinstance(document, dict):
         message = f"expected an object, found {type(document).__name__}"
         raise InvalidInstance((Issue("wrong_type", message, (), "give {request, placement}"),))
     issues = [
         Issue("unknown_field", f"there is no field {name!r} here", (name,), "remove it; mind the spelling")
-        for name in document.keys() - {"request", "placement"}
+        for name in document.keys() - {"request", "placement", "explain"}
     ]
     issues += [
         Issue("missing_field", f"the field {name!r} is missing", (name,), "add the field")
@@ -110,14 +116,21 @@ def _read_evaluation(document: Any) -> tuple[Instance, dict[str, str]]:
         ]
     else:
         issues.append(Issue("wrong_type", "expected an object", ("placement",), "give {operator id: device name}"))
+    wanted = document.get("explain", False)
+    if not isinstance(wanted, bool | str):
+        message = "expected true, false or the id of an operator"
+        issues.append(Issue("wrong_type", message, ("explain",), "give true, or the operator whose moves count"))
     try:
         request = native.from_document(document["request"]) if "request" in document else None
     except InvalidInstance as error:
         issues += _inside("request", error.issues)
         request = None
+    if isinstance(wanted, str) and request and wanted not in {o.id for o in request.instance.graph.operators}:
+        message = f"there is no operator {wanted!r}"
+        issues.append(Issue("unknown_operator", message, ("explain",), "name an operator of graph.operators"))
     if issues or request is None:
         raise InvalidInstance(tuple(issues))
-    return request.instance, placement
+    return request.instance, placement, wanted
 
 
 def _inside(field: str, issues: tuple[Issue, ...]) -> tuple[Issue, ...]:

@@ -114,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("placement", metavar="PLACEMENT", help="an answer, or {operator: device}; - is standard input")
     _add_json(verify)
 
+    explain = add_command("explain", _explain, "say what binds a placement, what moves would do and what would help")
+    _add_question(explain)
+    explain.add_argument("placement", metavar="PLACEMENT", help="as for verify; - is standard input")
+    explain.add_argument("--operator", metavar="ID", help="move this one (default: those that matter most)")
+    _add_json(explain)
+
     convert = add_command("convert", _convert, "rewrite a document as a request of the HTTP service")
     _add_question(convert)
     convert.add_argument("--to", required=True, choices=["native"], help="the format to write")
@@ -192,10 +198,7 @@ def _solve_there(url: str, request: Request, console: Console) -> RemoteAnswer:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    if arguments.file == "-" and arguments.placement == "-":
-        raise CommandError("FILE and PLACEMENT cannot both be standard input")
-    request = _read_request(arguments)
-    placement = _read_placement(arguments.placement)
+    request, placement = _read_question_and_placement(arguments)
 
     from solver.formats.native import verification_document
 
@@ -206,6 +209,30 @@ def _verify(arguments: argparse.Namespace) -> int:
     print_verification(open_console(sys.stderr), request.instance, verification)
     if arguments.json:
         _deliver(verification_document(verification), None, to_standard_output=True)
+    return EXIT_INFEASIBLE if verification.violations else EXIT_FOUND
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    request, placement = _read_question_and_placement(arguments)
+    instance, operator = request.instance, arguments.operator
+    if operator is not None and operator not in {o.id for o in instance.graph.operators}:
+        raise CommandError(f"argument --operator: {_shown(arguments.file)} has no operator {printable(operator)!r}")
+
+    from app.explanation_report import print_explanation
+    from solver.explanation import explain
+    from solver.formats.native import explanation_document
+
+    try:
+        verification = verify(instance, placement)
+        explanation = explain(instance, placement, operator)
+    except InvalidInstance as error:
+        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+    console = open_console(sys.stderr)
+    print_verification(console, instance, verification)
+    if explanation is not None:
+        print_explanation(console, instance, verification.stages, explanation)
+    if arguments.json:
+        _deliver(explanation_document(verification, explanation), None, to_standard_output=True)
     return EXIT_INFEASIBLE if verification.violations else EXIT_FOUND
 
 
@@ -238,6 +265,12 @@ def _read_request(arguments: argparse.Namespace) -> Request:
     }
     instance = request.instance
     return replace(request, instance=replace(instance, objective=replace(instance.objective, **changes)))
+
+
+def _read_question_and_placement(arguments: argparse.Namespace) -> tuple[Request, Placement]:
+    if arguments.file == "-" and arguments.placement == "-":
+        raise CommandError("FILE and PLACEMENT cannot both be standard input")
+    return _read_request(arguments), _read_placement(arguments.placement)
 
 
 def _read_placement(path: str) -> Placement:

@@ -135,6 +135,11 @@ EVALUATION_BODY: dict[str, Any] = {
                 "properties": {
                     "request": {"$ref": _REF.format(model=RequestDocument.__name__)},
                     "placement": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "explain": {
+                        "description": "Say why as well; an operator's id: with the moves of that operator.",
+                        "type": ["boolean", "string"],
+                        "default": False,
+                    },
                 },
                 "required": ["request", "placement"],
                 "additionalProperties": False,
@@ -143,7 +148,11 @@ EVALUATION_BODY: dict[str, Any] = {
                 "tiny": {
                     "summary": "Both operators on one GPU",
                     "value": {"request": _TINY, "placement": {"a": "gpu:0", "b": "gpu:0"}},
-                }
+                },
+                "explained": {
+                    "summary": "Both operators on one GPU, and why that is slow",
+                    "value": {"request": _TINY, "placement": {"a": "gpu:0", "b": "gpu:0"}, "explain": True},
+                },
             },
         }
     },

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from solver.explanation import Part, Pass
+from solver.improvements import ImprovementCode
 from solver.instance import InterconnectModel, ObjectiveKind, Partition
 from solver.result import Status, StopReason
 
@@ -209,6 +211,73 @@ class Violation(_Document):
     devices: list[str]
 
 
+class Load(_Document):
+    """What a device spends in a pass, and what binds it."""
+
+    device: str
+    in_pass: Pass
+    compute_time_ms: float
+    transfer_in_ms: float
+    transfer_out_ms: float
+    load_ms: float
+    slack_ms: float = Field(description="What it may take longer before the period does.")
+    bound_by: list[Part] = Field(description="The parts that the load consists of under the overlap rule.")
+    is_bottleneck: bool
+
+
+class TensorCost(_Document):
+    """A tensor that travels, and what each end pays."""
+
+    tensor: str | None
+    producer: str
+    device: str
+    transfer_out_ms: float
+    transfer_in_ms: dict[str, float]
+
+
+class Destination(_Document):
+    """The placement with some operators on this device instead."""
+
+    device: str
+    period_ms: float | None
+    cost_per_hour: float | None
+    violations: list[Violation] = Field(description="All of that placement, not only new ones.")
+
+
+class Move(_Document):
+    """Operators that move together, and where they might: the best first."""
+
+    operators: list[str]
+    device: str
+    destinations: list[Destination]
+
+
+class Change(_Document):
+    """One thing made better, and the period of this same placement then."""
+
+    code: ImprovementCode
+    message: str
+    pointer: str = Field(description="JSON pointer to what is made better, in the request.")
+    period_ms: float
+    operators: list[str] = Field(description="With more_memory: what moves to the device.")
+    device: str | None
+    memory_bytes: int | None = Field(description="With more_memory: how many more.")
+
+
+class Explanation(_Document):
+    """Why a placement is worth what it is. Nothing is solved again: all is about this placement and its neighbours."""
+
+    period_ms: float
+    cost_per_hour: float | None
+    loads: list[Load]
+    tensors: list[TensorCost] = Field(description="The dearest ones.")
+    num_tensors: int = Field(description="How many tensors cost something, listed or not.")
+    moves: list[Move]
+    num_moves_not_tried: int
+    changes: list[Change]
+    num_changes_not_tried: int
+
+
 class Evaluation(BaseModel):
     """What a placement is worth."""
 
@@ -218,6 +287,9 @@ class Evaluation(BaseModel):
     objective_value: float | None = Field(description="Null when the placement is too incomplete to have one.")
     violations: list[Violation]
     stages: list[Stage]
+    explanation: Explanation | None = Field(
+        default=None, description="Only with `explain`; null when the placement has no value to explain."
+    )
 
 
 class Limits(_Document):

@@ -53,7 +53,7 @@ def print_verification(console: Console, instance: Instance, verification: Verif
     """What a given placement is worth, and every rule that it breaks."""
     violations = verification.violations
     if violations:
-        console.print(Text(f"NOT VALID: {_counted(len(violations), 'violation')}", style="bold red"))
+        console.print(Text(f"NOT VALID: {counted(len(violations), 'violation')}", style="bold red"))
         for violation in violations:
             console.print(Text(f"  [{violation.code}] {printable(violation.message)}"), soft_wrap=True)
             _print_names(console, "operators", violation.operators)
@@ -89,9 +89,7 @@ def _headline(instance: Instance, value: float | None, stages: Sequence[Stage]) 
             text.append(f" = {number(1000 / value)} samples a second")
         text.append("; ")
     operators = sum(len(stage.operators) for stage in stages)
-    text.append(
-        f"{_counted(operators, 'operator')} on {_counted(len(stages), 'device')}, {instance.objective.partition}"
-    )
+    text.append(f"{counted(operators, 'operator')} on {counted(len(stages), 'device')}, {instance.objective.partition}")
     return text
 
 
@@ -145,14 +143,15 @@ def _bar(stage: Stage, largest: float, width: int, *, fancy: bool) -> Text:
 
 
 def _memory(stage: Stage) -> str:
-    used = _size(stage.memory_bytes)
+    used = size(stage.memory_bytes)
     if stage.memory_limit_bytes is None:
         return used
     share = 100 * stage.memory_bytes / stage.memory_limit_bytes if stage.memory_limit_bytes else 100.0
     return f"{used} {share:3.0f} %"
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes, in the unit that suits them."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -189,5 +188,6 @@ def _print_names(console: Console, word: str, names: Iterable[str]) -> None:
         console.print(Text(f"      {word}: {', '.join(listed[:MAX_NAMES])}{more}"), soft_wrap=True)
 
 
-def _counted(count: int, word: str) -> str:
+def counted(count: int, word: str) -> str:
+    """A number of things, in words."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"

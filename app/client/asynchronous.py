@@ -132,9 +132,11 @@ class AsyncClient:
         """What the service thinks of the document, without solving it."""
         return await self._carry(self._protocol.validate(document))
 
-    async def evaluate(self, document: Document, placement: Mapping[str, str]) -> dict[str, Any]:
-        """What a given placement is worth: objective, loads, violations."""
-        return await self._carry(self._protocol.evaluate(document, placement))
+    async def evaluate(
+        self, document: Document, placement: Mapping[str, str], *, explain: bool | str = False
+    ) -> dict[str, Any]:
+        """What a given placement is worth; ``explain``: also why, or why with the moves of that operator."""
+        return await self._carry(self._protocol.evaluate(document, placement, explain=explain))
 
     async def limits(self) -> dict[str, Any]:
         """What may be asked of this service, by this key."""

@@ -130,10 +130,13 @@ class Protocol:
         """POST /placements/validate."""
         return self._read("POST", "/placements/validate", document=document)
 
-    def evaluate(self, document: Document, placement: Mapping[str, str]) -> Exchange[dict[str, Any]]:
+    def evaluate(
+        self, document: Document, placement: Mapping[str, str], *, explain: bool | str
+    ) -> Exchange[dict[str, Any]]:
         """POST /placements/evaluate."""
         request = json.loads(document) if isinstance(document, bytes) else document
-        return self._read("POST", "/placements/evaluate", document={"request": request, "placement": placement})
+        body = {"request": request, "placement": placement} | ({} if explain is False else {"explain": explain})
+        return self._read("POST", "/placements/evaluate", document=body)
 
     def look_up(self, path: str) -> Exchange[dict[str, Any]]:
         """GET of a document that belongs to no placement."""

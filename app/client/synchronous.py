@@ -136,9 +136,11 @@ class Client:
         """What the service thinks of the document, without solving it."""
         return self._carry(self._protocol.validate(document))
 
-    def evaluate(self, document: Document, placement: Mapping[str, str]) -> dict[str, Any]:
-        """What a given placement is worth: objective, loads, violations."""
-        return self._carry(self._protocol.evaluate(document, placement))
+    def evaluate(
+        self, document: Document, placement: Mapping[str, str], *, explain: bool | str = False
+    ) -> dict[str, Any]:
+        """What a given placement is worth; ``explain``: also why, or why with the moves of that operator."""
+        return self._carry(self._protocol.evaluate(document, placement, explain=explain))
 
     def limits(self) -> dict[str, Any]:
         """What may be asked of this service, by this key."""

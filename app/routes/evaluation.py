@@ -16,7 +16,6 @@ from app.request_body import read_document
 from app.responses import AsciiJSONResponse
 from app.routes.dependencies import DoorOf, SettingsOf
 from app.schemas import Evaluation, Validation
-from solver.formats.native import verification_document
 from solver.instance import Instance
 
 router = APIRouter(tags=["documents"])
@@ -55,12 +54,15 @@ async def validate_document(request: Request, identity: IdentityOf, settings: Se
     openapi_extra={"requestBody": EVALUATION_BODY},
 )
 async def evaluate_placement(request: Request, identity: IdentityOf, settings: SettingsOf, door: DoorOf) -> Response:
-    """The objective value and the load of every device, recomputed, and every rule that the placement breaks."""
+    """The objective value and the load of every device, recomputed, and every rule that the placement breaks.
+
+    With `explain` also why: what binds it, the dearest tensors, what moving operators would do, what would help.
+    """
     del identity
     document = await read_document(request, settings.max_body_bytes)
 
     def run() -> Response:
-        return AsciiJSONResponse(verification_document(evaluate(document, settings.max_issues)))
+        return AsciiJSONResponse(evaluate(document, settings.max_issues))
 
     return await to_thread.run_sync(run, limiter=door)
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from solver.collector import collector_paused
 from solver.errors import InvalidInstance, Issue, Path
+from solver.explanation import Explanation
 from solver.formats import json_text
 from solver.formats.schema import LinkRecord, RequestDocument
 from solver.instance import (
@@ -35,7 +36,15 @@ from solver.result import Result
 from solver.validation import MAX_DEVICES, MAX_ID_LENGTH, validate, validate_options
 from solver.verification import Verification
 
-__all__ = ["RequestDocument", "from_document", "read", "request_document", "result_document", "verification_document"]
+__all__ = [
+    "RequestDocument",
+    "explanation_document",
+    "from_document",
+    "read",
+    "request_document",
+    "result_document",
+    "verification_document",
+]
 
 _CODES = {
     "missing": "missing_field",
@@ -411,3 +420,8 @@ def verification_document(verification: Verification) -> dict[str, Any]:
         "violations": [asdict(violation) for violation in verification.violations],
         "stages": [asdict(stage) for stage in verification.stages],
     }
+
+
+def explanation_document(verification: Verification, explanation: Explanation | None) -> dict[str, Any]:
+    """What the verifier found, and with it why; ``explanation`` is null when there is no value to explain."""
+    return verification_document(verification) | {"explanation": None if explanation is None else asdict(explanation)}

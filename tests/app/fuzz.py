@@ -79,7 +79,10 @@ def run(live, count, seed=0):
             document = mutate(originals[number % 4 == 0], draw)
             path = draw.choice(("/placements", "/placements/validate", "/placements/evaluate"))
             if path.endswith("evaluate"):
-                document = mutate({"request": document, "placement": {"a": "gpu:0", "b": "cpu"}}, draw)
+                document = mutate(
+                    {"request": document, "placement": {"a": "gpu:0", "b": "cpu"}, "explain": draw.choice((True, "a"))},
+                    draw,
+                )
             body = spoil(json.dumps(document), draw)
             headers = {"Content-Type": "application/json", "Prefer": "respond-async"}
             answer = client.post(path, content=body, headers=headers)

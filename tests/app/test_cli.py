@@ -239,8 +239,77 @@ def test_verify_refuses_what_is_no_placement(run, write, placement, words):
     assert "placement.json" in err
 
 
-def test_only_one_document_can_be_standard_input(run):
-    assert run("verify", "-", "-")[::2] == (2, "error: FILE and PLACEMENT cannot both be standard input\n")
+@pytest.mark.parametrize("command", ["verify", "explain"])
+def test_only_one_document_can_be_standard_input(run, command):
+    assert run(command, "-", "-")[::2] == (2, "error: FILE and PLACEMENT cannot both be standard input\n")
+
+
+# --- explain -------------------------------------------------------------------------------------------------------
+
+
+def test_explain_adds_why_to_what_verify_says(run, write):
+    placement = write({"a": "gpu:0", "b": "gpu:0"}, "placement.json")
+    code, out, err = run("explain", EXAMPLES / "tiny.json", placement, "--json")
+    document = json.loads(out)
+    found = document.pop("explanation")
+    assert code == 0
+    assert document == json.loads(run("verify", EXAMPLES / "tiny.json", placement, "--json")[1])
+    assert found["period_ms"] == document["objective_value"] == 5.0
+    assert found["loads"][0]["bound_by"] == ["compute"]
+    assert {tuple(move["operators"]) for move in found["moves"]} == {("a",), ("b",)}
+    for words in ("VALID", "What binds it", "Moving a from gpu:0", "Where help would matter most", "not solved again"):
+        assert words in err
+
+
+def test_explain_looks_at_the_operator_it_is_asked_about(run, write):
+    placement = write({"a": "gpu:0", "b": "gpu:1"}, "placement.json")
+    code, out, err = run("explain", EXAMPLES / "tiny.json", placement, "--operator", "a")
+    assert (code, out) == (0, "")
+    assert "Moving a from gpu:0" in err
+    assert "Moving b" not in err
+    assert "Tensors that cost most, of 1 that travel" in err
+
+
+def test_explain_also_explains_what_breaks_rules(run, write):
+    document = changed(constraints={"pinned": {"a": "gpu:0"}}, objective__schedule="gpipe")
+    placement = write({"a": "gpu:1", "b": "gpu:1"}, "placement.json")
+    code, out, err = run("explain", write(document), placement, "--json", "--operator", "a")
+    assert code == 1
+    destinations = json.loads(out)["explanation"]["moves"][0]["destinations"]
+    assert destinations[0]["device"] == "gpu:0"
+    assert destinations[0]["violations"] == []
+    assert [v["code"] for v in destinations[1]["violations"]] == ["pinned"]
+    assert "forward" in err
+
+
+def test_explain_shows_what_moves_cost(run, write):
+    document = changed(objective={"kind": "cost"}, cluster__devices__0__cost_per_hour=2.5)
+    placement = write({"a": "gpu:0", "b": "gpu:0"}, "placement.json")
+    code, out, err = run("explain", write(document), placement, "--json", "--operator", "a")
+    found = json.loads(out)["explanation"]
+    assert (code, found["cost_per_hour"], found["period_ms"]) == (0, 2.5, 5.0)
+    prices = {d["device"]: d["cost_per_hour"] for d in found["moves"][0]["destinations"]}
+    assert prices == {"gpu:1": 5.0, "cpu": 2.5}
+    assert "cost an hour" in err
+
+
+def test_explain_of_an_incomplete_placement_names_what_is_missing(run, write):
+    placement = write({"a": "gpu:0"}, "placement.json")
+    code, out, err = run("explain", EXAMPLES / "tiny.json", placement, "--json")
+    assert (code, json.loads(out)["explanation"]) == (1, None)
+    assert "operator 'b' is not placed" in err
+
+
+def test_explain_refuses_what_it_cannot_explain(run, write):
+    placement = write({"a": "gpu:0", "b": "gpu:0"}, "placement.json")
+    code, out, err = run("explain", EXAMPLES / "tiny.json", placement, "--operator", "ghost")
+    assert (code, out) == (2, "")
+    assert "argument --operator" in err
+    assert "no operator 'ghost'" in err
+    code, out, err = run("explain", EXAMPLES / "tiny.json", placement, "--objective", "latency")
+    assert (code, out) == (2, "")
+    assert "unsupported_objective" in err
+    assert run("explain", EXAMPLES / "tiny.json", "nowhere.json")[:2] == (2, "")
 
 
 # --- convert -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,16 @@ import pytest
 from slow_document import make_slow
 from test_problems import check
 
-from app.schemas import Evaluation, IncumbentList, Limits, PlacementList, PlacementStatus, Solvers, Validation
+from app.schemas import (
+    Evaluation,
+    Explanation,
+    IncumbentList,
+    Limits,
+    PlacementList,
+    PlacementStatus,
+    Solvers,
+    Validation,
+)
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -383,10 +392,37 @@ def test_evaluation_recomputes(client, tiny):
     assert broken.json()["violations"][0]["code"]
 
 
+def test_evaluation_says_why_when_asked(client, tiny):
+    def evaluate(placement, **fields):
+        answer = client.post("/placements/evaluate", json={"request": tiny, "placement": placement, **fields})
+        assert answer.status_code == 200, answer.text
+        Evaluation.model_validate(answer.json())
+        return answer.json()
+
+    together = {"a": "gpu:0", "b": "gpu:0"}
+    plain = evaluate(together)
+    assert "explanation" not in plain
+    assert evaluate(together, explain=False) == plain
+    answer = evaluate(together, explain=True)
+    found = answer.pop("explanation")
+    assert answer == plain
+    Explanation.model_validate(found)
+    assert found["period_ms"] == 5.0
+    assert [load["is_bottleneck"] for load in found["loads"]] == [True]
+    assert {tuple(move["operators"]) for move in found["moves"]} == {("a",), ("b",)}
+    [move] = evaluate(together, explain="b")["explanation"]["moves"]
+    for destination in move["destinations"]:
+        then = evaluate(together | {"b": destination["device"]})
+        assert (destination["period_ms"], destination["violations"]) == (then["objective_value"], then["violations"])
+    assert evaluate({"a": "gpu:0"}, explain=True)["explanation"] is None
+
+
 @pytest.mark.parametrize(
     ("change", "pointers"),
     [
         (lambda d: d.pop("placement"), ["/placement"]),
+        (lambda d: d.update(explain=1), ["/explain"]),
+        (lambda d: d.update(explain="ghost"), ["/explain"]),
         (lambda d: d.pop("request"), ["/request"]),
         (lambda d: d.update(extra=1), ["/extra"]),
         (lambda d: d["placement"].update(a=1), ["/placement/a"]),

@@ -161,6 +161,13 @@ def test_evaluates_a_document_or_a_file(serve, document):
     assert json.loads(service.requests[0].content) == {"request": DOCUMENT, "placement": {"a": "gpu"}}
 
 
+@pytest.mark.parametrize("explain", [True, "a"])
+def test_asks_why(serve, explain):
+    service = serve(answer({"valid": True}))
+    service("evaluate", DOCUMENT, {"a": "gpu"}, explain=explain)
+    assert json.loads(service.requests[0].content)["explain"] == explain
+
+
 def test_cancels_and_deletes(serve):
     service = serve(answer(placement("cancelling"), 202), httpx.Response(204))
     assert service("cancel", "p") is None
