@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.mixed_splits import SPLITS, Trial, try_split
+from solver import formats
 from solver.instance import DeviceSpec
 from tests.small import edges, gpus, make, op
 
@@ -44,3 +47,17 @@ def test_what_has_no_room_does_not_fit(name):
     trial = try_split(chain([3, 3, 3, 3], new=4, old=4), name)
     assert trial == Trial(None, ("memory",))
     assert trial.cell(None) == "breaks memory; then does not fit"
+
+
+@pytest.mark.parametrize(
+    ("example", "name", "trial"),
+    [
+        ("two-nodes", "equal layers", Trial(19.929)),
+        ("old-and-new", "memory-proportional", Trial(126.165)),
+        ("old-and-new", "speed-proportional", Trial(67.953, ("memory",))),
+    ],
+)
+def test_the_figures_of_the_worked_examples(example, name, trial):
+    document = (Path(__file__).parents[2] / "examples" / f"{example}.json").read_bytes()
+    found = try_split(formats.read(document).instance, name)
+    assert (found.value, found.broken) == (pytest.approx(trial.value), trial.broken)
