@@ -270,23 +270,26 @@ def _tensors(instance: Instance, placement: Placement) -> list[TensorCost]:
 def _units_to_move(
     instance: Instance, placement: Placement, bottlenecks: Collection[str], wanted: str | None
 ) -> list[tuple[Operator, ...]]:
-    """Operators that move together: that of ``wanted``, else the longest of a bottleneck's that have data elsewhere.
+    """Operators that move together: those of ``wanted``, else the longest at the rim of a bottleneck's set.
 
-    Operators without a neighbour elsewhere come after these: moving one tears its device's set apart.
+    At the rim is what has no producer or no consumer beside it; moving any other one tears the set apart.
     """
     units: dict[tuple[bool, str], list[Operator]] = defaultdict(list)
+    unit_of = {}
     for operator in instance.graph.operators:
         group = operator.colocation_group
-        units[group is None, operator.id if group is None else group].append(operator)
+        unit_of[operator.id] = (group is None, operator.id if group is None else group)
+        units[unit_of[operator.id]].append(operator)
     if wanted is not None:
         return [tuple(unit) for unit in units.values() if any(operator.id == wanted for operator in unit)]
     kinds = {device.name: device.spec.kind for device in instance.cluster.expand()}
-    crossing = [e for e in instance.graph.edges if placement[e.source] != placement[e.target]]
-    outer = {end for edge in crossing for end in (edge.source, edge.target)}
+    together = [(e.source, e.target) for e in instance.graph.edges if placement[e.source] == placement[e.target]]
+    inner = [(unit_of[source], unit_of[target]) for source, target in together if unit_of[source] != unit_of[target]]
+    inside = {source for source, _ in inner} & {target for _, target in inner}
 
     def rank(unit: Sequence[Operator]) -> tuple[bool, float]:
         time = math.fsum(operator.compute_time_ms[kinds[placement[operator.id]]] for operator in unit)
-        return not any(operator.id in outer for operator in unit), -time
+        return unit_of[unit[0].id] in inside, -time
 
     there = [unit for unit in units.values() if any(placement[operator.id] in bottlenecks for operator in unit)]
     return [tuple(unit) for unit in sorted(there, key=rank)[:MAX_OPERATORS]]

@@ -144,6 +144,16 @@ def test_each_pass_of_gpipe_has_its_own_bottleneck():
     assert changes_of(found)["device 'gpu:1' twice as fast"] == 10.0
 
 
+def test_the_operators_at_the_rim_are_moved_first():
+    chain = make(ops(a=1.0, b=9.0, c=8.0, d=2.0, e=1.0), edges(ab=0.1, bc=0.1, cd=0.1, de=0.1, be=0.1))
+    moves = explain(chain, dict.fromkeys("abcd", "gpu:0") | {"e": "gpu:1"}).moves
+    assert [move.operators for move in moves] == [("d",), ("a",), ("b",)]
+    weighted = (op("w", 0.0, colocation_group="g"), op("b", 9.0, colocation_group="g"), *ops(a=1.0, c=8.0, d=2.0))
+    chain = make(weighted, edges(wb=0.1, ab=0.1, bc=0.1, cd=0.1))
+    moves = explain(chain, dict.fromkeys("wabcd", "gpu:0")).moves
+    assert [move.operators for move in moves] == [("d",), ("a",), ("w", "b")]
+
+
 def test_a_colocation_group_moves_as_one():
     instance = make((op("a", 3.0, colocation_group="g"), op("b"), op("c", 2.0, colocation_group="g")))
     [move] = explain(instance, dict.fromkeys("abc", "gpu:0"), "c").moves
