@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from app.display import Forgiving, open_console, printable
+from app.display import Forgiving, describe_search, open_console, printable
 from app.document_output import check_writable, encode, write_file, write_standard_output
 from app.exits import (
     EXIT_BAD_INPUT,
@@ -27,7 +27,8 @@ from app.exits import (
     CommandError,
     reason_of,
 )
-from app.search import run_search, search_here
+from app.frontier_summary import describe_sweep, print_frontier
+from app.search import run_search, search_here, sweep_here
 from app.service_commands import add_service_commands
 from app.summary import print_result, print_verification
 from solver.errors import InvalidInstance, Issue, UnreadableDocument
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from app.remote import RemoteAnswer
-    from solver.result import Placement
+    from solver.result import Frontier, Placement
 
 MAX_ISSUES_NAMED = 20
 _OBJECTIVE_OPTIONS = {
@@ -109,6 +110,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(solve)
     _add_output(solve)
 
+    frontier = add_command("frontier", _frontier, "find what throughput costs: the least period at every price")
+    _add_question(frontier)
+    for name, (flag, kind, metavar, text) in _SOLVER_OPTIONS.items():
+        frontier.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
+    points = "look for no more points than this (default: 20)"
+    frontier.add_argument("--points", type=_positive, default=20, metavar="N", help=points)
+    frontier.add_argument("--plot", metavar="FILE.svg", help="draw the frontier and its bounds")
+    _add_json(frontier)
+    _add_output(frontier)
+
     verify = add_command("verify", _verify, "recompute the objective of a placement and name every violation")
     _add_question(verify)
     verify.add_argument("placement", metavar="PLACEMENT", help="an answer, or {operator: device}; - is standard input")
@@ -154,6 +165,13 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _positive(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
 def _solve(arguments: argparse.Namespace) -> int:
     changes = {name: value for name in _SOLVER_OPTIONS if (value := getattr(arguments, name)) is not None}
     _check_options(SolverOptions(**changes))
@@ -162,12 +180,12 @@ def _solve(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         _check_output(arguments.output)
 
-    console, kind = open_console(sys.stderr), request.instance.objective.kind
+    console, words = open_console(sys.stderr), describe_search(request.instance.objective.kind)
     try:
         if arguments.server is None:
             from solver.formats.native import result_document
 
-            result = run_search(search_here(request), kind, console)
+            result = run_search(search_here(request), words, console)
             document = result_document(result)
         else:
             answer = _solve_there(arguments.server, request, console)
@@ -189,12 +207,57 @@ def _solve_there(url: str, request: Request, console: Console) -> RemoteAnswer:
             raise
         raise CommandError("--server needs the package httpx: pip install 'placewright[client]'") from error
     try:
-        return run_search(search_there(url, request, console), request.instance.objective.kind, console)
+        return run_search(
+            search_there(url, request, console), describe_search(request.instance.objective.kind), console
+        )
     except RemoteError as error:
         code = EXIT_UNAVAILABLE if error.is_unavailable else EXIT_BAD_INPUT
         raise CommandError(f"{printable(url)}: {error}", code) from error
     except WrongAnswer as error:
         raise CommandError(f"{printable(url)}: the answer does not hold: {error}", EXIT_DEFECT) from error
+
+
+def _frontier(arguments: argparse.Namespace) -> int:
+    changes = {name: value for name in _SOLVER_OPTIONS if (value := getattr(arguments, name)) is not None}
+    _check_options(SolverOptions(**changes))
+    request = _read_request(arguments)
+    request = replace(request, options=replace(request.options, **changes))
+    for path in (arguments.output, arguments.plot):
+        if path is not None:
+            _check_output(path)
+    if arguments.plot is not None:
+        _check_plots()
+
+    from solver.formats.frontier import frontier_document
+
+    console = open_console(sys.stderr)
+    try:
+        frontier = run_search(sweep_here(request, arguments.points), describe_sweep, console)
+    except InvalidInstance as error:
+        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+    print_frontier(console, frontier)
+    _deliver(frontier_document(frontier), arguments.output, to_standard_output=arguments.json)
+    if arguments.plot is not None and frontier.points:
+        _draw(frontier, arguments.plot)
+    if frontier.points:
+        return EXIT_FOUND
+    return EXIT_INFEASIBLE if frontier.status is Status.INFEASIBLE else EXIT_NOTHING_FOUND
+
+
+def _check_plots() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise CommandError("--plot needs the package matplotlib: pip install 'placewright[plots]'")
+
+
+def _draw(frontier: Frontier, path: str) -> None:
+    from app.frontier_plot import draw_frontier
+
+    try:
+        write_file(Path(path), draw_frontier(frontier))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"cannot write {_shown(path)}: {reason_of(error)}") from error
 
 
 def _verify(arguments: argparse.Namespace) -> int:

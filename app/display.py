@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Self, cast
+from typing import IO, TYPE_CHECKING, Generic, Self, TypeVar, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -15,10 +15,13 @@ from solver.instance import ObjectiveKind
 from solver.result import relative_gap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import TextIO
 
-    from solver.result import Incumbent, Progress
+    from solver.result import Progress
+
+P = TypeVar("P")
 
 PLAIN_LINE_INTERVAL_S = 1.0
 HEARTBEAT_INTERVAL_S = 30.0
@@ -107,18 +110,37 @@ def percent(ratio: float) -> str:
     return f"{100 * ratio:.2g} %" if ratio < 0.1 else f"{100 * ratio:.1f} %"
 
 
-class ProgressDisplay:
+def describe_search(kind: ObjectiveKind) -> Callable[[Progress | None], list[str]]:
+    """How a search goes, in the words of its objective."""
+    word, unit = OBJECTIVE_WORDS[kind]
+
+    def describe(progress: Progress | None) -> list[str]:
+        if progress is None:
+            return ["looking for a first placement"]
+        value, bound = progress.incumbent.objective_value, progress.incumbent.best_bound
+        gap = relative_gap(value, bound)
+        return [
+            f"{word} {'-' if value is None else f'{number(value)} {unit}'}",
+            f"bound {'-' if bound is None else f'{number(bound)} {unit}'}",
+            f"gap {'-' if gap is None else percent(gap)}",
+            f"by {printable(progress.incumbent.found_by)}",
+        ]
+
+    return describe
+
+
+class ProgressDisplay(Generic[P]):
     """The state of a search: one live line on a terminal, else a plain line now and then.
 
-    The search reports from threads of its own through :meth:`report`; everything is drawn by the thread that calls
-    :meth:`refresh`.
+    ``describe`` puts the latest report in words. The search reports from threads of its own through :meth:`report`;
+    everything is drawn by the thread that calls :meth:`refresh`.
     """
 
-    def __init__(self, console: Console, kind: ObjectiveKind) -> None:
+    def __init__(self, console: Console, describe: Callable[[P | None], list[str]]) -> None:
         self._console = console
-        self._word, self._unit = OBJECTIVE_WORDS[kind]
-        self._latest: Incumbent | None = None
-        self._printed: Incumbent | None = None
+        self._describe = describe
+        self._latest: P | None = None
+        self._printed: P | None = None
         self._printed_at = float("-inf")
         self._started = time.monotonic()
         self._stopping = False
@@ -139,10 +161,10 @@ class ProgressDisplay:
         elif self._latest is not self._printed:
             self._print_line()
 
-    def report(self, progress: Progress) -> None:
+    def report(self, progress: P) -> None:
         """Take note of a step of the search. May be called from any thread."""
         with self._lock:
-            self._latest = progress.incumbent
+            self._latest = progress
 
     def announce_stop(self) -> None:
         """Say that the search was asked to stop."""
@@ -172,15 +194,7 @@ class ProgressDisplay:
     def _line(self) -> str:
         with self._lock:
             latest = self._latest
-        parts = [f"{time.monotonic() - self._started:6.1f} s"]
-        if latest is None:
-            return "  ".join([*parts, "looking for a first placement"])
-        value, bound = latest.objective_value, latest.best_bound
-        gap = relative_gap(value, bound)
-        parts.append(f"{self._word} {'-' if value is None else f'{number(value)} {self._unit}'}")
-        parts.append(f"bound {'-' if bound is None else f'{number(bound)} {self._unit}'}")
-        parts.append(f"gap {'-' if gap is None else percent(gap)}")
-        parts.append(f"by {printable(latest.found_by)}")
+        parts = [f"{time.monotonic() - self._started:6.1f} s", *self._describe(latest)]
         if self._stopping:
             parts.append("(stopping)")
         return "  ".join(parts)

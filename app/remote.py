@@ -70,7 +70,7 @@ class RemoteAnswer:
     document: dict[str, Any]
 
 
-def search_there(url: str, request: Request, console: Console) -> Search[RemoteAnswer]:
+def search_there(url: str, request: Request, console: Console) -> Search[Progress, RemoteAnswer]:
     """Let the service at ``url`` solve ``request``; the placement is verified once more on this side.
 
     The search raises :class:`InvalidInstance` for the service's own faults of the document, :class:`RemoteError` and

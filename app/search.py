@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from solver.instance import ObjectiveKind, Request
-    from solver.result import Progress, Result
+    from solver.frontier import SweepProgress
+    from solver.instance import Request
+    from solver.result import Frontier, Progress, Result
 
+    P = TypeVar("P")
     T = TypeVar("T")
-    Search = Callable[[Callable[[Progress], None], threading.Event], T]
+    Search = Callable[[Callable[[P], None], threading.Event], T]
     """Reports its progress to the first argument, and ends soon after the second one is set."""
 
 REFRESH_INTERVAL_S = 0.1
 
 
-def search_here(request: Request) -> Search[Result]:
+def search_here(request: Request) -> Search[Progress, Result]:
     """Solve in this process."""
 
     def search(report: Callable[[Progress], None], stop: threading.Event) -> Result:
@@ -39,9 +41,21 @@ def search_here(request: Request) -> Search[Result]:
     return search
 
 
-def run_search(search: Search[T], kind: ObjectiveKind, console: Console) -> T:
-    """Run ``search`` and show how it goes. The first interrupt ends it with its best placement so far.
+def sweep_here(request: Request, max_points: int) -> Search[SweepProgress, Frontier]:
+    """Sweep the frontier in this process."""
 
+    def search(report: Callable[[SweepProgress], None], stop: threading.Event) -> Frontier:
+        from solver.frontier import sweep
+
+        return sweep(request.instance, request.options, max_points=max_points, on_progress=report, stop=stop)
+
+    return search
+
+
+def run_search(search: Search[P, T], describe: Callable[[P | None], list[str]], console: Console) -> T:
+    """Run ``search`` and show how it goes, in the words of ``describe``.
+
+    The first interrupt ends it with its best placement so far.
     The search runs in a thread of its own, because Python delivers signals to the main thread only between two of its
     own instructions: native code there would delay them. A second interrupt ends the process at once.
 
@@ -60,7 +74,7 @@ def run_search(search: Search[T], kind: ObjectiveKind, console: Console) -> T:
             finished.set()
 
     mute_native_output()
-    display = ProgressDisplay(console, kind)
+    display = ProgressDisplay(console, describe)
     with display, _interruptible(stop, display):
         threading.Thread(target=run, name="search", daemon=True).start()
         while not finished.wait(REFRESH_INTERVAL_S):
@@ -89,7 +103,7 @@ def mute_native_output() -> None:
 
 
 @contextmanager
-def _interruptible(stop: threading.Event, display: ProgressDisplay) -> Iterator[None]:
+def _interruptible(stop: threading.Event, display: ProgressDisplay[P]) -> Iterator[None]:
     """SIGINT and SIGTERM set ``stop``; a second one ends the process."""
 
     def handle(number: int, _frame: FrameType | None) -> None:

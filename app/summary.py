@@ -35,17 +35,17 @@ _STOPPED = {
     StopReason.MEMORY_LIMIT: "the memory limit was reached",
     StopReason.CANCELLED: "it was interrupted",
 }
-_COLOURS = {Status.OPTIMAL: "bold green", Status.FEASIBLE: "bold yellow"}
+COLOURS = {Status.OPTIMAL: "bold green", Status.FEASIBLE: "bold yellow"}
 
 
 def print_result(console: Console, instance: Instance, result: Result) -> None:
     """The answer to a search: what was found, what is proved about it, and where the time of each stage goes."""
-    console.print(Text(result.status.value.upper(), style=_COLOURS.get(result.status, "bold red")), end="")
+    console.print(Text(result.status.value.upper(), style=COLOURS.get(result.status, "bold red")), end="")
     console.print(Text(": " + _claim(instance, result)), soft_wrap=True)
     if result.stages:
         console.print(_headline(instance, result.objective_value, result.stages), soft_wrap=True)
         console.print(_stage_table(console, instance, result.stages))
-    _print_reasons(console, result.infeasibility)
+    print_reasons(console, result.infeasibility)
     _print_timings(console, result)
 
 
@@ -159,7 +159,8 @@ def size(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def _print_reasons(console: Console, reasons: Sequence[InfeasibilityReason]) -> None:
+def print_reasons(console: Console, reasons: Sequence[InfeasibilityReason]) -> None:
+    """Why there is no placement."""
     for reason in reasons[:MAX_REASONS]:
         console.print(Text(f"  [{reason.code}] {printable(reason.message)}"), soft_wrap=True)
         if reason.required is not None and reason.available is not None:

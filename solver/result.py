@@ -115,6 +115,71 @@ class Result:
         return relative_gap(self.objective_value, self.best_bound)
 
 
+class SweepStopReason(StrEnum):
+    """Why a sweep of the frontier ended; as :class:`StopReason`, and ``points_limit``: enough points were found."""
+
+    PROVED = "proved"
+    GAP_LIMIT = "gap_limit"
+    POINTS_LIMIT = "points_limit"
+    TIME_LIMIT = "time_limit"
+    MEMORY_LIMIT = "memory_limit"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierPoint:
+    """A verified placement that no other one known beats in period and cost, and what is proved around it.
+
+    No placement that costs at most ``cost_per_hour`` has a period below ``period_bound_ms``, and none with a period of
+    at most ``period_ms`` costs less than ``cost_bound_per_hour``. ``optimal``: both bounds are reached.
+    """
+
+    cost_per_hour: float
+    period_ms: float
+    period_bound_ms: float
+    cost_bound_per_hour: float
+    placement: Placement
+    stages: tuple[Stage, ...]
+
+    @property
+    def relative_gap(self) -> float:
+        """Of the period, at this cost."""
+        return relative_gap(self.period_ms, self.period_bound_ms) or 0.0
+
+    @property
+    def status(self) -> Status:
+        """``optimal`` when nothing as cheap is faster and nothing as fast is cheaper; else ``feasible``."""
+        cost_gap = relative_gap(self.cost_per_hour, self.cost_bound_per_hour) or 0.0
+        return Status.OPTIMAL if max(self.relative_gap, cost_gap) <= OPTIMALITY_TOLERANCE else Status.FEASIBLE
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierBound:
+    """No placement of at most this cost has a period below ``least_period_ms``; ``None``: there is none."""
+
+    max_cost_per_hour: float
+    least_period_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """The answer to a sweep: what is known of the least period at every cost, from both sides.
+
+    ``points`` and ``bounds`` go from cheap to dear. ``status`` is ``optimal`` when no placement lies on the frontier
+    beyond these points. ``relative_gap`` is the largest gap of the period at any cost from the cheapest point on.
+    """
+
+    status: Status
+    stop_reason: SweepStopReason
+    points: tuple[FrontierPoint, ...]
+    bounds: tuple[FrontierBound, ...]
+    relative_gap: float | None
+    num_searches: int
+    elapsed_s: float
+    infeasibility: tuple[InfeasibilityReason, ...]
+    solver: SolverReport
+
+
 def relative_gap(objective_value: float | None, best_bound: float | None) -> float | None:
     """(objective_value − best_bound) ÷ objective_value; 0 when both are 0, ``None`` when either is unknown."""
     if objective_value is None or best_bound is None:

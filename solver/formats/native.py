@@ -32,7 +32,7 @@ from solver.instance import (
     Request,
     SolverOptions,
 )
-from solver.result import Result
+from solver.result import InfeasibilityReason, Result
 from solver.validation import MAX_DEVICES, MAX_ID_LENGTH, validate, validate_options
 from solver.verification import Verification
 
@@ -396,7 +396,6 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 def result_document(result: Result) -> dict[str, Any]:
     """The answer of problem.md §4 as JSON values: no infinities, no NaN, enums as text."""
-    reasons = [_given(**asdict(reason)) for reason in result.infeasibility]
     return {
         "status": result.status.value,
         "stop_reason": result.stop_reason.value,
@@ -406,10 +405,15 @@ def result_document(result: Result) -> dict[str, Any]:
         "placement": None if result.placement is None else dict(result.placement),
         "stages": [asdict(stage) for stage in result.stages],
         "incumbents": [asdict(incumbent) for incumbent in result.incumbents],
-        "infeasibility": reasons or None,
+        "infeasibility": reason_documents(result.infeasibility),
         "timings_s": dict(result.timings_s),
         "solver": asdict(result.solver),
     }
+
+
+def reason_documents(reasons: Sequence[InfeasibilityReason]) -> list[dict[str, Any]] | None:
+    """Why there is no placement, as JSON values; ``None`` when there is nothing to say."""
+    return [_given(**asdict(reason)) for reason in reasons] or None
 
 
 def verification_document(verification: Verification) -> dict[str, Any]:
