@@ -66,15 +66,6 @@ def _has_limits(constraints: Constraints) -> bool:
     return any(limit is not None for limit in limits)
 
 
-def longest_period(constraints: Constraints) -> float:
-    """The longest period the limits allow, in ms; infinite without a limit."""
-    rate = constraints.min_throughput_per_s
-    return min(
-        math.inf if constraints.max_period_ms is None else constraints.max_period_ms,
-        1000 / rate if rate else math.inf,
-    )
-
-
 class ClusterSearch:
     """The methods at work on one search.
 
@@ -99,7 +90,7 @@ class ClusterSearch:
         self._workers = workers
         self._methods = methods
         self._is_cost = search.instance.objective.kind is ObjectiveKind.COST
-        self._longest_ms = longest_period(search.instance.constraints)
+        self._longest_ms = search.instance.constraints.longest_period_ms
         self.reasons: tuple[InfeasibilityReason, ...] = ()
         partition = reduced.partition
         # Every acyclic placement is convex and free too, and the acyclic ones are the easiest to find.

@@ -232,6 +232,7 @@ class _Sweep:
             stop=self._stop,
             hint=hints[0].placement if hints else None,
             bound=bound,
+            seeks_conflict=max_cost is None,
         )
         self._num_searches += 1
         self._out_of_memory = result.stop_reason is StopReason.MEMORY_LIMIT

@@ -7,6 +7,7 @@ that need to look at more than one of them; :func:`solver.validation.validate` f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -210,6 +211,15 @@ class Constraints:
     previous_placement: Mapping[str, str] | None = None
     max_moved_operators: int | None = None
     max_moved_bytes: int | None = None
+
+    @property
+    def longest_period_ms(self) -> float:
+        """The longest period the limits allow; infinite without a limit."""
+        rate = self.min_throughput_per_s
+        return min(
+            math.inf if self.max_period_ms is None else self.max_period_ms,
+            1000 / rate if rate else math.inf,
+        )
 
 
 @dataclass(frozen=True, slots=True)

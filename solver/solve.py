@@ -9,6 +9,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -18,6 +19,7 @@ from solver.bounds import bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
 from solver.collector import collector_paused
 from solver.compiled import compile_instance
+from solver.conflicts import find_conflict
 from solver.errors import InvalidInstance, Issue, UnsupportedInstance
 from solver.exact.throughput_ideals import IdealProgram, close_gap, span_of, supports
 from solver.formulation_runs import is_modelled, run_formulation, worst_period
@@ -39,7 +41,17 @@ from solver.instance import (
 )
 from solver.memory_watch import resident_bytes, watch_memory
 from solver.reductions import reduce_instance
-from solver.result import OPTIMALITY_TOLERANCE, InfeasibilityReason, Placement, Progress, Result, SolverReport
+from solver.relaxations import Attempt
+from solver.result import (
+    OPTIMALITY_TOLERANCE,
+    InfeasibilityReason,
+    Placement,
+    Progress,
+    Result,
+    SolverReport,
+    Status,
+    StopReason,
+)
 from solver.search import Search
 from solver.sets import SetSearch
 from solver.validation import validate, validate_options
@@ -49,6 +61,8 @@ FIRST_STEPS = 40_000_000
 MAX_IDEALS = 8_000_000
 BYTES_PER_IDEAL = 72
 """At worst, while the table grows; some 600 MB in all."""
+CONFLICT_S, ATTEMPT_S = 10.0, 2.0
+"""At most so long is sought why there is no placement, and in one relaxed instance."""
 LADDER_SHARE = 0.15
 """Part of the remaining time in which a convex or free search may look for a good acyclic start."""
 
@@ -74,6 +88,7 @@ def solve(
     stop: threading.Event | None = None,
     hint: Placement | None = None,
     bound: float | None = None,
+    seeks_conflict: bool = True,
 ) -> Result:
     """The best placement that can be found within the limits, and how much of its quality is proved.
 
@@ -84,6 +99,7 @@ def solve(
         stop: when set, the search ends soon with the best answer so far.
         hint: a placement to start from; one that is incomplete or breaks a rule is passed over.
         bound: what an earlier search of this instance, by this version, has proved.
+        seeks_conflict: whether to try, if there is no placement, which constraints stand in the way.
 
     Raises:
         InvalidInstance: with every fault of the instance or the options.
@@ -98,27 +114,51 @@ def solve(
     check_supported(instance)
     clock.lap("validate")
     with watch_memory(options.memory_limit_bytes, search.exceed_memory):
-        run = _Run(instance, search)
-        reasons = find_reasons(run.compiled, run.reduced)
-        clock.lap("reduce")
-        if reasons:
-            search.infeasible_by = "reasons"
-        else:
-            if bound is not None:
-                search.claim_bound(bound, "earlier search")
-            if hint is not None:
-                search.offer(hint, "hint")
-            methods: _Run | ClusterSearch = run
-            if needs_cluster_search(instance):
-                methods = ClusterSearch(search, run.compiled, run.reduced, run.workers, run.methods)
-            methods.find()
-            clock.lap("heuristics")
-            methods.prove()
-            reasons = methods.reasons
-            clock.lap("solve")
-            search.seal()
-            run.number_devices()
+        if bound is not None:
+            search.claim_bound(bound, "earlier search")
+        if hint is not None:
+            search.offer(hint, "hint")
+        run, reasons = _run_methods(search, clock)
+        if seeks_conflict and search.conclude()[0] is Status.INFEASIBLE:
+            reasons += find_conflict(instance, _attempts(search))
     return _answer(run, clock, reasons)
+
+
+def _run_methods(search: Search, clock: _Clock) -> tuple[_Run, tuple[InfeasibilityReason, ...]]:
+    """All that leads to an answer, and the reasons of infeasibility met on the way."""
+    run = _Run(search.instance, search)
+    reasons = find_reasons(run.compiled, run.reduced)
+    clock.lap("reduce")
+    if reasons:
+        search.infeasible_by = "reasons"
+        return run, reasons
+    methods: _Run | ClusterSearch = run
+    if needs_cluster_search(search.instance):
+        methods = ClusterSearch(search, run.compiled, run.reduced, run.workers, run.methods)
+    methods.find()
+    clock.lap("heuristics")
+    methods.prove()
+    clock.lap("solve")
+    search.seal()
+    run.number_devices()
+    return run, methods.reasons
+
+
+def _attempts(search: Search) -> Attempt:
+    """Short searches of relaxed instances, in what is left of the time of ``search``."""
+    deadline = search.elapsed_s + min(search.remaining_s, CONFLICT_S)
+
+    def attempt(instance: Instance, gap: float) -> Result:
+        limit_s = min(deadline - search.elapsed_s, ATTEMPT_S)
+        if limit_s <= 0 or search.stop.is_set() or search.out_of_memory:
+            return Result(Status.UNKNOWN, StopReason.TIME_LIMIT)
+        options = replace(search.options, time_limit_s=limit_s, relative_gap=gap)
+        trial, clock = Search(instance, options, None, search.stop), _Clock()
+        with watch_memory(options.memory_limit_bytes, trial.exceed_memory):
+            run, reasons = _run_methods(trial, clock)
+        return _answer(run, clock, reasons)
+
+    return attempt
 
 
 def report_versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from solver import relaxations
 from solver.formats import native
 
 ROOT = Path(__file__).parents[2]
@@ -46,4 +47,6 @@ def test_codes_are_documented(record):
     if record == "Issue":
         # Named in tables rather than in the call.
         found |= set(native._CODES.values()) | {"tensor_bytes_mismatch", "tensor_transfer_time_mismatch"}
+    if record == "InfeasibilityReason":
+        found |= {rule.code for rule in relaxations.RULES}
     assert found == documented(SECTIONS[record])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from solver.instance import DeviceSpec, ForbiddenPlacement
+from solver import solve as conductor
+from solver.instance import DeviceSpec, ForbiddenPlacement, Link, LinkGroup
 from solver.result import Status
 from tests.small import edges, gpus, host, make, op
 
@@ -16,8 +17,17 @@ def reasons(solve, *args, **kwargs):
 
 
 def the_reason(solve, *args, **kwargs):
-    (reason,) = reasons(solve, *args, **kwargs)
+    """The only one that can be told without a search; what a search adds follows it."""
+    reason, *rest = reasons(solve, *args, **kwargs)
+    assert all(other.code in {"conflict", "joint_conflict"} or other.code.startswith("relax_") for other in rest)
     return reason
+
+
+def changes(solve, *args, **kwargs):
+    """Code → reason, of the changes that are enough one by one."""
+    found = {reason.code: reason for reason in reasons(solve, *args, **kwargs)}
+    assert "conflict" in found
+    return {code: reason for code, reason in found.items() if code.startswith("relax_")}
 
 
 def test_no_device_kind(solve):
@@ -127,19 +137,39 @@ def test_several_reasons_at_once(solve):
 
 
 @pytest.mark.parametrize("partition", ["acyclic", "convex", "free"])
-def test_what_only_a_search_can_tell(solve, partition):
+def test_memory_that_only_a_search_finds_short(solve, partition):
     """Three of 6 bytes on two devices of 10: 18 of 20 bytes, but no device holds two."""
-    reason = the_reason(solve, [op(name, 1.0, 6) for name in "abc"], (), [gpus(2, 10)], partition=partition)
+    question = ([op(name, 1.0, 6) for name in "abc"], (), [gpus(2, 10)])
+    assert the_reason(solve, *question, partition=partition).code == "conflict"
+    (change,) = changes(solve, *question, partition=partition).values()
+    assert (change.code, change.required, change.unit, len(change.devices)) == ("relax_memory", 2, "bytes", 1)
+    assert change.message.endswith("; less will not do")
+
+
+def test_without_time_for_trials_only_the_proof_is_told(solve, monkeypatch):
+    monkeypatch.setattr(conductor, "CONFLICT_S", 0.0)
+    (reason,) = reasons(solve, [op(name, 1.0, 6) for name in "abc"], (), [gpus(2, 10)], partition="convex")
     assert reason.code == "no_assignment"
-    assert f"the {partition} partition" in reason.message
+    assert "the convex partition" in reason.message
 
 
 def test_a_pipeline_that_memory_forbids(solve):
     """Only {a, d} and {b, c} fit, which feed each other: infeasible as a pipeline, not otherwise."""
     operators = [op("a", 1.0, 6), op("b", 1.0, 5), op("c", 1.0, 5), op("d", 1.0, 4)]
     question = (operators, edges(ab=0.0, cd=0.0), [gpus(2, 10)])
-    assert the_reason(solve, *question).code == "no_assignment"
+    found = changes(solve, *question)
+    assert found.keys() == {"relax_memory", "relax_partition"}
+    assert found["relax_memory"].required == 1
+    assert "the partition convex instead of acyclic" in found["relax_partition"].message
     assert solve(make(*question, partition="convex")).objective_value == 2.0
+
+
+def test_a_path_that_only_a_free_partition_may_leave(solve):
+    """b cannot run where a and c have to sit."""
+    operators = [op("a"), op("b", {"cpu": 1.0}), op("c")]
+    found = changes(solve, operators, edges(ab=0.0, bc=0.0), [gpus(1), host()])
+    assert found.keys() == {"relax_partition"}
+    assert "the partition free instead of acyclic" in found["relax_partition"].message
 
 
 def test_names_are_not_listed_without_end(solve):
@@ -152,9 +182,130 @@ def test_names_are_not_listed_without_end(solve):
 @pytest.mark.parametrize("limit", [{"max_period_ms": 2.5}, {"min_throughput_per_s": 400.0}])
 def test_a_limit_below_what_is_proved(solve, limit):
     """Two devices share 6 ms, so 3 ms is the least; with a limit just above that the same question has an answer."""
-    operators = [op("a", 3.0), op("b", 3.0)]
+    operators = [op(name, 1.5) for name in "abcd"]
     reason = the_reason(solve, operators, constraints=limit)
     assert (reason.code, reason.available, reason.unit) == ("period_too_short", 2.5, "ms")
     assert reason.required == pytest.approx(3.0)
     enough = make(operators, constraints={"max_period_ms": reason.required * (1 + 1e-6)})
     assert solve(enough).status is Status.OPTIMAL
+    (change,) = changes(solve, operators, constraints=limit).values()
+    assert (change.code, change.required, change.available) == ("relax_period", 3.0, 2.5)
+    assert change.message == "there is a placement with a period of 3 ms instead of 2.5; less will not do"
+
+
+def test_operator_too_slow(solve):
+    devices = [gpus(1), DeviceSpec("old", "old")]
+    operators = [op("a", {"gpu": 3.0, "old": 4.0}), op("b", 1.0)]
+    reason = the_reason(solve, operators, (), devices, constraints={"max_period_ms": 2.5})
+    assert (reason.code, reason.operators, reason.devices) == ("operator_too_slow", ("a",), ("gpu:0", "old"))
+    assert (reason.required, reason.available, reason.unit) == (3.0, 2.5, "ms")
+
+
+def test_a_group_too_slow(solve):
+    operators = [op("a", 2.0, colocation_group="w"), op("b", 2.0, colocation_group="w")]
+    reason = the_reason(solve, operators, constraints={"max_period_ms": 2.5})
+    assert (reason.code, reason.operators, reason.required) == ("operator_too_slow", ("a", "b"), 4.0)
+    assert reason.message.startswith("operators 'a', 'b', which share a device, take 4 ms")
+
+
+ISLANDS = {"model": "links", "groups": (LinkGroup(("gpu",), Link(1e9)), LinkGroup(("old",), Link(1e9)))}
+
+
+def test_no_route(solve):
+    question = ([op("a"), op("b", {"old": 1.0})], edges(ab=1.0), [gpus(2), DeviceSpec("old", "old", count=2)])
+    reason = the_reason(solve, *question, wires=ISLANDS)
+    assert (reason.code, reason.operators) == ("no_route", ("a", "b"))
+    assert reason.devices == ("gpu:0", "gpu:1", "old:0", "old:1")
+    (change,) = changes(solve, *question, wires=ISLANDS).values()
+    assert (change.code, change.operators, len(change.devices)) == ("relax_routes", ("a", "b"), 2)
+
+
+def test_too_few_devices(solve):
+    operators = [op(name, 1.0, 6) for name in "abc"]
+    question = (operators, (), [gpus(3, 10), DeviceSpec("old", "old", 1)])
+    reason = the_reason(solve, *question, constraints={"max_devices": 1})
+    assert (reason.code, reason.required, reason.available, reason.unit) == ("too_few_devices", 2, 1, "devices")
+    change = changes(solve, *question, constraints={"max_devices": 1})["relax_devices"]
+    assert (change.required, change.available) == (3, 1)
+    assert change.message.endswith("; less will not do")
+
+
+def test_no_devices_at_all_may_be_used(solve):
+    assert the_reason(solve, [op("a")], constraints={"max_devices": 0}).required == 1
+
+
+def test_cost_too_low(solve):
+    """12 bytes: 10 on the cheap device for 1 an hour, the other 2 of 10 on a dear one for 4 make 1.8 at least."""
+    devices = [gpus(1, 10, cost_per_hour=4.0), DeviceSpec("old", "old", 10, cost_per_hour=1.0)]
+    operators = [op(name, {"gpu": 1.0, "old": 1.0}, 6) for name in "ab"]
+    reason = the_reason(solve, operators, (), devices, constraints={"max_cost_per_hour": 1.5})
+    assert (reason.code, reason.required, reason.available) == ("cost_too_low", 1.8, 1.5)
+    change = changes(solve, operators, (), devices, constraints={"max_cost_per_hour": 1.5})["relax_cost"]
+    assert (change.required, change.available, change.unit) == (5.0, 1.5, "per hour")
+
+
+def test_a_device_without_memory_limit_is_the_cheapest(solve):
+    devices = [gpus(1, 10, cost_per_hour=4.0), DeviceSpec("old", "old", cost_per_hour=3.0)]
+    operators = [op(name, {"gpu": 1.0, "old": 1.0}, 6) for name in "ab"]
+    reason = the_reason(solve, operators, (), devices, constraints={"max_cost_per_hour": 2.5})
+    assert (reason.code, reason.required) == ("cost_too_low", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "unit", "required"), [("max_moved_operators", "operators", 2), ("max_moved_bytes", "bytes", 7)]
+)
+def test_must_move(solve, limit, unit, required):
+    """a was on a device that is gone; b and c, of 3 and 4 bytes, share a device but did not before."""
+    operators = [op("a", 1.0, 4), op("b", 1.0, 3, colocation_group="w"), op("c", 1.0, 4, colocation_group="w")]
+    constraints = {"previous_placement": {"a": "gone", "b": "gpu:0", "c": "gpu:1"}, limit: 1}
+    reason = the_reason(solve, operators, constraints=constraints)
+    assert (reason.code, reason.operators, reason.unit) == ("must_move", ("a", "b", "c"), unit)
+    assert (reason.required, reason.available) == (required, 1)
+    change = changes(solve, operators, constraints=constraints)[f"relax_moved_{unit}"]
+    assert (change.required, change.available) == (required, 1)
+
+
+def test_the_pins_in_the_way_are_singled_out(solve):
+    """Of four pins to one device that holds two, two have to go; the one elsewhere may stay."""
+    operators = [op(name, 1.0, 5) for name in "abcd"] + [op("e", 1.0, 5)]
+    pinned = dict.fromkeys("abcd", "gpu:0") | {"e": "gpu:1"}
+    change = changes(solve, operators, (), [gpus(4, 10)], constraints={"pinned": pinned})["relax_pinned"]
+    assert len(change.operators) == 2
+    assert set(change.operators) < set("abcd")
+
+
+def test_a_pin_that_is_forbidden(solve):
+    constraints = {"pinned": {"a": "gpu:0"}, "forbidden": (ForbiddenPlacement("a", "gpu:0"),)}
+    found = changes(solve, [op("a"), op("b")], constraints=constraints)
+    assert found.keys() == {"relax_pinned", "relax_forbidden"}
+    assert found["relax_pinned"].operators == found["relax_forbidden"].operators == ("a",)
+    assert "pinned to 'gpu:0', forbidden on 'gpu:0'" in the_reason(solve, [op("a")], constraints=constraints).message
+
+
+def test_a_pin_outside_what_is_allowed(solve):
+    operators = [op("a", allowed_devices=("gpu:1",))]
+    found = changes(solve, operators, constraints={"pinned": {"a": "gpu:0"}})
+    assert found.keys() == {"relax_pinned", "relax_allowed_devices"}
+
+
+def test_a_pin_against_colocation_names_the_pins(solve):
+    operators = [op("a", colocation_group="w"), op("b", colocation_group="w")]
+    constraints = {"pinned": {"a": "gpu:0", "b": "gpu:1"}}
+    assert (
+        "'a' is pinned to 'gpu:0'; 'b' is pinned to 'gpu:1'"
+        in the_reason(solve, operators, constraints=constraints).message
+    )
+    found = changes(solve, operators, constraints=constraints)
+    assert found.keys() == {"relax_pinned", "relax_colocation"}
+    assert len(found["relax_pinned"].operators) == 1
+
+
+def test_what_stands_in_the_way_only_together(solve):
+    """In 3.5 ms it takes two devices: the limit of devices forbids that, and so do the pins."""
+    constraints = {"pinned": {"a": "gpu:0", "b": "gpu:0"}, "max_period_ms": 3.5, "max_devices": 1}
+    found = reasons(solve, [op("a", 3.0, 6), op("b", 3.0, 6)], (), [gpus(2, 10)], constraints=constraints)
+    together = {reason.code: reason for reason in found}
+    assert {"joint_conflict", "relax_devices", "relax_pinned"} <= together.keys()
+    assert "relax_memory" not in together
+    assert len(together["relax_pinned"].operators) == 1
+    assert all("with the other changes" in reason.message for reason in found if reason.code.startswith("relax_"))
