@@ -72,6 +72,10 @@ class SetSearch:
         self._unite()
         if search.over:
             return
+        is_convex = self._reduced.partition is Partition.CONVEX
+        if is_convex:
+            # The rule leaves so few answers that the model often proves one at once.
+            self._run_model()
         if self._workers > 1:
             bounder = threading.Thread(target=self._bound, name="bottleneck", daemon=True)
             bounder.start()
@@ -80,18 +84,24 @@ class SetSearch:
         else:
             self._bound()
             self._anneal(lambda: search.over)
-        if not search.over and is_modelled(self._united):
-            self._note(AssignmentModel.name)
-            run_formulation(
-                search,
-                AssignmentModel,
-                self._united,
-                search.remaining_s * MODEL_SHARE,
-                workers=self._workers,
-                proves=True,
-                loss_ms=self._loss_ms,
-            )
+        if not is_convex:
+            self._run_model()
         self._improve(lambda: search.over, workers=self._workers)
+
+    def _run_model(self) -> None:
+        search = self._search
+        if search.over or not is_modelled(self._united):
+            return
+        self._note(AssignmentModel.name)
+        run_formulation(
+            search,
+            AssignmentModel,
+            self._united,
+            search.remaining_s * MODEL_SHARE,
+            workers=self._workers,
+            proves=True,
+            loss_ms=self._loss_ms,
+        )
 
     def _cut(self) -> None:
         """What the cheapest set with a given item costs a device."""
