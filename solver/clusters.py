@@ -8,13 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
-import numpy as np
-
 from solver.bounds import bound_period
 from solver.compiled import CompiledInstance, Ints
 from solver.exact import link_ideals
 from solver.exact.link_ideals import LinkIdealProgram
 from solver.exact.throughput_ideals import IdealProgram, Verdict, span_of, supports
+from solver.formulation_runs import worst_period
 from solver.formulations import cpsat
 from solver.formulations.cluster_cpsat import ClusterModel
 from solver.formulations.fractional_assignment_glop import Prices, bound_by_prices, find_prices
@@ -169,7 +168,7 @@ class ClusterSearch:
         """The longest period that would be news."""
         value = self._search.objective_value
         if value is None or self._is_cost:
-            return min(_worst_period(self._pipelined), self._longest_ms)
+            return min(worst_period(self._pipelined), self._longest_ms)
         return min(value * (1 - LOWER), self._longest_ms)
 
     def _search_sequences(self, stop: Ints) -> None:
@@ -313,7 +312,7 @@ class ClusterSearch:
         last = math.inf
         while True:
             value = None if self._is_cost else self._search.objective_value
-            limit = min(_worst_period(self._reduced) if value is None else value, self._longest_ms)
+            limit = min(worst_period(self._reduced) if value is None else value, self._longest_ms)
             if limit >= last:
                 break
             yield limit, True
@@ -359,14 +358,3 @@ def _is_pipeline(compiled: CompiledInstance, assignment: cpsat.Assignment) -> bo
     except CycleError:
         return False
     return True
-
-
-def _worst_period(compiled: CompiledInstance) -> float:
-    """More than any placement can be worth: all compute where it is slowest, every transfer to every consumer."""
-    totals = compiled.compute_ms.sum(axis=2)
-    slowest = float(np.where(np.isfinite(totals), totals, 0.0).max(axis=1, initial=0.0).sum())
-    transfers = 0.0
-    for tensor in compiled.tensors:
-        times = np.array(tensor.time_ms) if compiled.links is None else compiled.links.times(tensor.sizes)
-        transfers += (1 + len(tensor.consumers)) * float(np.where(np.isfinite(times), times, 0.0).max())
-    return (slowest + transfers) * NEAR + 1.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from solver.bounds import bound_period
 from solver.compiled import CompiledInstance
 from solver.formulations import cpsat
@@ -78,7 +80,17 @@ def run_formulation(
 
 
 def worst_period(compiled: CompiledInstance) -> float:
-    """More than any placement can be worth: everything on one device, where it is slowest, with every transfer."""
-    finite = compiled.compute_ms.sum(axis=2)
-    slowest = sum(max((float(time) for time in row if time < math.inf), default=0.0) for row in finite)
-    return (slowest + 2 * sum(max(tensor.time_ms) for tensor in compiled.tensors)) * (1 + 1e-9) + 1.0
+    """More than any placement can be worth, in ms: all compute where it is slowest, every transfer where it is slowest.
+
+    Over host memory a device sends a tensor once and gets it once; over links it may send it to every consumer.
+    """
+    totals = compiled.compute_ms.sum(axis=2)
+    slowest = float(np.where(np.isfinite(totals), totals, 0.0).max(axis=1, initial=0.0).sum())
+    transfers = 0.0
+    for tensor in compiled.tensors:
+        if compiled.links is None:
+            transfers += 2 * max(tensor.time_ms)
+        else:
+            times = compiled.links.times(tensor.sizes)
+            transfers += (1 + len(tensor.consumers)) * float(np.where(np.isfinite(times), times, 0.0).max())
+    return (slowest + transfers) * (1 + 1e-9) + 1.0

@@ -109,11 +109,10 @@ class SetSearch:
         if search.over or self._reduced.num_items > MAX_CUT_ITEMS:
             return
         self._note("cuts")
-        deadline = search.elapsed_s + search.remaining_s * CUTS_SHARE
         bound_by_cuts(
             self._reduced,
             found=lambda bound: search.claim_bound(bound, "cuts"),
-            expired=lambda: search.over or search.elapsed_s > deadline,
+            expired=self._spend(CUTS_SHARE),
         )
 
     def _unite(self) -> None:
@@ -127,10 +126,15 @@ class SetSearch:
             or not cheapest_sets.supports(self._reduced)
         ):
             return
-        deadline = search.elapsed_s + search.remaining_s * CUTS_SHARE
         self._united, self._loss_ms = cheapest_sets.unite_cheapest_sets(
-            self._reduced, value, expired=lambda: search.over or search.elapsed_s > deadline
+            self._reduced, value, expired=self._spend(CUTS_SHARE)
         )
+
+    def _spend(self, share: float) -> Callable[[], bool]:
+        """Whether the search is over, or this part of the time that now remains is spent."""
+        search = self._search
+        deadline = search.elapsed_s + search.remaining_s * share
+        return lambda: search.over or search.elapsed_s > deadline
 
     def _bound(self) -> None:
         """What the device costs that has to hold its share, by counting and on average."""
@@ -139,12 +143,11 @@ class SetSearch:
         if search.over or value is None or self._united.num_items > MAX_CUT_ITEMS:
             return
         self._note("counted cuts")
-        deadline = search.elapsed_s + search.remaining_s * CUTS_SHARE
         bound_by_counted_cuts(
             self._united,
             value,
             found=lambda bound: search.claim_bound(bound - self._loss_ms, "counted cuts"),
-            expired=lambda: search.over or search.elapsed_s > deadline,
+            expired=self._spend(CUTS_SHARE),
         )
         if search.over or not bottleneck.supports(self._united):
             return

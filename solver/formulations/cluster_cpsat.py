@@ -39,8 +39,9 @@ from ortools.sat.python import cp_model
 
 from solver.compiled import CompiledInstance, Floats, Tensor
 from solver.formulations.cpsat import SUMMED_OTHERWISE, Assignment, Scale, binary_places
+from solver.formulations.overlap import sums_within_period
 from solver.formulations.throughput_assignment_cpsat import AssignmentModel, Device, weighted_sum
-from solver.instance import ObjectiveKind, Overlap, Partition
+from solver.instance import ObjectiveKind, Partition
 
 COST_BITS = 40
 """The price of all devices together has about so many binary places."""
@@ -244,12 +245,7 @@ class ClusterModel(AssignmentModel):
                 ]
                 for transfers in (self.entering, self.leaving)
             )
-            if compiled.overlap is Overlap.NONE:
-                sums = [compute + outgoing + incoming]
-            elif compiled.overlap is Overlap.FULL:
-                sums = [compute, outgoing + incoming]
-            else:
-                sums = [compute, outgoing, incoming]
+            sums = sums_within_period(compiled.overlap, compute, outgoing, incoming)
             for row in sums:
                 terms = [(variable, weight) for variable, weight in row if weight]
                 if terms:

@@ -18,7 +18,7 @@ from ortools.sat.python import cp_model
 
 from solver.compiled import CompiledInstance
 from solver.formulations.beside import Call
-from solver.instance import Overlap
+from solver.formulations.overlap import sums_within_period
 
 Assignment = Sequence[tuple[int, int]]
 """Per item: device class, and number of the device within its class."""
@@ -120,12 +120,7 @@ def load_rows(
         moved = [] if device_class.is_host else [t for t, x in enumerate(compiled.tensors) if x.pass_index in passes]
         outgoing = [(sent[t], scale.down(compiled.tensors[t].time_ms[class_index])) for t in moved]
         incoming = [(received[t], scale.down(compiled.tensors[t].time_ms[class_index])) for t in moved]
-        if compiled.overlap is Overlap.NONE:
-            rows = [compute + outgoing + incoming]
-        elif compiled.overlap is Overlap.FULL:
-            rows = [compute, outgoing + incoming]
-        else:
-            rows = [compute, outgoing, incoming]
+        rows = sums_within_period(compiled.overlap, compute, outgoing, incoming)
         for row in rows:
             terms = [(variable, weight) for variable, weight in row if weight]
             if terms:

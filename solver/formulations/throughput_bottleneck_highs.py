@@ -41,7 +41,7 @@ from ortools.math_opt.python import mathopt
 
 from solver.compiled import CompiledInstance, Floats
 from solver.formulations.beside import Call
-from solver.instance import Overlap
+from solver.formulations.overlap import sums_within_period
 
 NAME = "bottleneck"
 SAFETY = 1e-5
@@ -160,7 +160,7 @@ def _absorb(weights: Floats, compiled: CompiledInstance, index: int, room_ms: fl
     return absorbed
 
 
-def _build(  # noqa: PLR0912  the model in one piece
+def _build(
     compiled: CompiledInstance, value_ms: float, weights: Floats, share: float
 ) -> tuple[mathopt.Model, list[mathopt.Variable]]:
     main = next(k for k, c in enumerate(compiled.classes) if not c.is_host)
@@ -193,12 +193,7 @@ def _build(  # noqa: PLR0912  the model in one piece
     for part in range(len(parts)):
         load = model.add_variable(lb=0)
         loads.append(load)
-        if compiled.overlap is Overlap.NONE:
-            rows = [compute_terms[part] + out_terms[part] + in_terms[part]]
-        elif compiled.overlap is Overlap.FULL:
-            rows = [compute_terms[part], out_terms[part] + in_terms[part]]
-        else:
-            rows = [compute_terms[part], out_terms[part], in_terms[part]]
+        rows = sums_within_period(compiled.overlap, compute_terms[part], out_terms[part], in_terms[part])
         for row in rows:
             if row:
                 model.add_linear_constraint(mathopt.fast_sum(row) <= load)
