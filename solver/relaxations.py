@@ -57,8 +57,9 @@ class _Aimed(Rule):
     kind: ObjectiveKind
     unit: str
 
+    @abstractmethod
     def _limit(self, instance: Instance) -> float:
-        raise NotImplementedError
+        """What is allowed now."""
 
     def _aim(self, instance: Instance) -> Instance:
         return replace(instance, objective=replace(instance.objective, kind=self.kind))
@@ -102,15 +103,17 @@ class _Counted(Rule):
     noun: str
     unit: str
 
+    @abstractmethod
     def _need(self, instance: Instance, placement: Placement) -> int:
         """How much of it ``placement`` takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _limit(self, instance: Instance) -> int:
-        raise NotImplementedError
+        """What is allowed now."""
 
+    @abstractmethod
     def _allow(self, instance: Instance, amount: int) -> Instance:
-        raise NotImplementedError
+        """The instance with so much of it allowed."""
 
     def least(self, instance: Instance, placement: Placement, attempt: Attempt) -> tuple[Placement, bool]:
         low, high = self._limit(instance), self._need(instance, placement)
