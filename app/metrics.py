@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.placements import QueueFigures
+from app.placement_records import QueueFigures
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SOLVE_BUCKETS_S = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)

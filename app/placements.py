@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.auth.allowance import NO_BOUNDS, Allowance, check_quota
+from app.auth.allowance import NO_BOUNDS, check_quota
 from app.database import Database
 from app.job_rows import REQUEST, RESULT, START, add_event, change_state, end_cancelled, pack, unpack
+from app.placement_records import (
+    AlreadyFinished,
+    Event,
+    KeyInFlight,
+    KeyReused,
+    NewPlacement,
+    NoFreeSlots,
+    NotFinished,
+    PlacementNotFound,
+    QueueFigures,
+    QueueFull,
+    Record,
+    StartNotUsable,
+    Summary,
+)
 from app.schemas import CancelMode, State
 from app.tables import DispatcherRow, DocumentRow, EventRow, LogRow, PlacementRow, TagRow
 from solver.result import relative_gap
@@ -22,119 +35,6 @@ from solver.result import relative_gap
 _TAKE_UP_S = 10.0
 """How long a dispatcher may take to start a job that must not wait."""
 ACTIVE = (State.QUEUED, State.RUNNING, State.CANCELLING)
-
-
-class PlacementNotFound(Exception):
-    """This tenant has no placement of that id."""
-
-
-class StartNotUsable(Exception):
-    """There is no placement to start from; in words for the client."""
-
-
-class KeyInFlight(Exception):
-    """The request that brought the idempotency key first is still waiting for its answer."""
-
-
-class KeyReused(Exception):
-    """The idempotency key came with another request before."""
-
-
-class NoFreeSlots(Exception):
-    """The job would have to wait, and must not."""
-
-
-class QueueFull(Exception):
-    """As many jobs are queued as may be."""
-
-
-class NotFinished(Exception):
-    """The job is still going on."""
-
-
-class AlreadyFinished(Exception):
-    """The job has ended by itself; carries its state."""
-
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
-        self.state = state
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewPlacement:
-    """A job to be made."""
-
-    tenant: str
-    request: bytes
-    """The request document, gzip."""
-    digest: str
-    time_limit_s: float
-    workers: int
-    fingerprint: str
-    priority: int = 0
-    tags: tuple[str, ...] = ()
-    max_wait_s: float | None = None
-    warm_start: str | None = None
-    idempotency_key: str | None = None
-    answering_s: float = 0.0
-    webhook_url: str | None = None
-    trace_parent: str | None = None
-    key_id: str | None = None
-    allowance: Allowance = NO_BOUNDS
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """A job as it stands, without its documents."""
-
-    id: str
-    state: State
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    heartbeat_at: datetime | None
-    attempt: int
-    priority: int
-    tags: tuple[str, ...]
-    request_digest: str
-    time_limit_s: float
-    elapsed_s: float
-    """How long it has been solved for, in all attempts."""
-    objective_value: float | None
-    best_bound: float | None
-    relative_gap: float | None
-    error: dict[str, Any] | None
-    num_events: int
-    queue_position: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A job with its newest result."""
-
-    summary: Summary
-    result: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to a job."""
-
-    sequence: int
-    kind: str
-    created_at: datetime
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
-    """The queue of all tenants."""
-
-    states: dict[State, int]
-    slots: int
-    """Of all live dispatchers."""
-    oldest_s: float
-    """How long the oldest queued job has waited."""
 
 
 class PlacementStore:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from app.placements import Record, Summary
+from app.placement_records import Record, Summary
 from app.schemas import Placement, PlacementStatus
 
 

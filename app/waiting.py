@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 
 from app.bell import Bell
-from app.placements import Event, PlacementNotFound, PlacementStore, Summary
+from app.placement_records import Event, PlacementNotFound, Summary
+from app.placements import PlacementStore
 from app.threads import read
 
 _TICK_S = 1.0

@@ -10,7 +10,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 
 from app.identity import IdentityOf
-from app.placements import PlacementNotFound, Summary
+from app.placement_records import PlacementNotFound, Summary
 from app.preferences import Preferences, parse_preferences
 from app.problems import ProblemError, describe
 from app.runtime import Runtime

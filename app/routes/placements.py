@@ -17,7 +17,7 @@ from app.admission import admit, read_cancellation
 from app.auth.allowance import QuotaExceeded
 from app.identity import Identity, IdentityOf
 from app.openapi import ACCEPTED, CANCELLATION_BODY, FINISHED, PREFER, READ, REQUEST_BODY, UNCHANGED, document_problems
-from app.placements import (
+from app.placement_records import (
     AlreadyFinished,
     KeyInFlight,
     KeyReused,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from app.identity import IdentityOf
 from app.openapi import EVENTS, LOG, document_problems
-from app.placements import PlacementNotFound
+from app.placement_records import PlacementNotFound
 from app.problems import ProblemError, describe
 from app.responses import AsciiJSONResponse, describe_status, retry_after
 from app.routes.dependencies import ExistingPlacement, PlacementId, RuntimeOf, reject_unknown

@@ -18,7 +18,7 @@ from sqlalchemy import select, text
 from app import database as database_module
 from app.database import Database
 from app.leases import LeaseLost, LeaseStore
-from app.placements import (
+from app.placement_records import (
     AlreadyFinished,
     KeyInFlight,
     KeyReused,
@@ -26,9 +26,9 @@ from app.placements import (
     NoFreeSlots,
     NotFinished,
     PlacementNotFound,
-    PlacementStore,
     StartNotUsable,
 )
+from app.placements import PlacementStore
 from app.schemas import CancelMode, State
 from app.tables import Base, DeliveryRow
 

@@ -21,7 +21,8 @@ from app import courier, webhooks
 from app.courier import Courier
 from app.database import Database
 from app.leases import LeaseStore
-from app.placements import NewPlacement, PlacementStore
+from app.placement_records import NewPlacement
+from app.placements import PlacementStore
 from app.schemas import State
 from app.settings import Settings
 from app.tables import DeliveryRow

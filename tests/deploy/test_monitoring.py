@@ -11,7 +11,7 @@ import pytest
 
 from app.main import create_app
 from app.metrics import Metrics
-from app.placements import QueueFigures
+from app.placement_records import QueueFigures
 from app.schemas import State
 from app.settings import Settings
 
