@@ -26,9 +26,10 @@ ENV PATH=/opt/placewright/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/placewright \
     PLACEWRIGHT_DATABASE_URL=sqlite:////var/lib/placewright/jobs.sqlite3
 USER placewright
-# Compiles the kernels into the cache, and proves that the image can solve. Another processor compiles its own at the
-# first request.
-RUN placewright solve /opt/placewright/share/demo.json --time-limit 20
+# Compiles all kernels into the cache, and proves that the image can solve. Another processor compiles its own when the
+# service starts.
+RUN python -c 'from solver.warm_up import warm_up; warm_up()' \
+ && placewright solve /opt/placewright/share/demo.json --time-limit 20
 WORKDIR /var/lib/placewright
 VOLUME /var/lib/placewright
 EXPOSE 8000

@@ -10,4 +10,4 @@ import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 importlib.import_module("app.worker")
-importlib.import_module("solver.solve").warm_up()
+importlib.import_module("solver.warm_up").warm_up()

@@ -15,6 +15,9 @@ WATCH_INTERVAL_S = 0.05
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+KERNELS: list[Any] = []
+"""Everything compiled by :func:`kernel`, in the order of definition."""
+
 
 def kernel(function: Function) -> Function:
     """Compile ``function`` at its first call.
@@ -26,6 +29,7 @@ def kernel(function: Function) -> Function:
         compiled = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # "no locator available"
         compiled = numba.njit(nogil=True)(function)
+    KERNELS.append(compiled)
     return cast("Function", compiled)
 
 

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 
-import numpy as np
-
 from solver.absorption import absorb
 from solver.bounds import bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
@@ -24,18 +22,12 @@ from solver.errors import InvalidInstance, Issue, UnsupportedInstance
 from solver.exact.throughput_ideals import IdealProgram, close_gap, span_of, supports
 from solver.formulation_runs import is_modelled, run_formulation, worst_period
 from solver.formulations.throughput_ladder_cpsat import LadderModel
-from solver.heuristics.moves import Annealing
 from solver.heuristics.orders import topological_orders
 from solver.heuristics.segments import place_segments
 from solver.infeasibility import find_reasons
 from solver.instance import (
-    Cluster,
-    DeviceSpec,
-    Edge,
-    Graph,
     Instance,
     ObjectiveKind,
-    Operator,
     Partition,
     SolverOptions,
 )
@@ -168,24 +160,6 @@ def report_versions() -> dict[str, str]:
         "ortools": version("ortools"),
         "python": platform.python_version(),
     }
-
-
-def warm_up() -> None:
-    """Load the compiled kernels, so that the first answer of this process does not wait for them. Starts no thread."""
-    chain = Instance(
-        Graph(
-            (Operator("a", {"device": 1.0}), Operator("b", {"device": 1.0}), Operator("c", {"device": 1.0})),
-            (Edge("a", "b", transfer_time_ms=0.5), Edge("b", "c", transfer_time_ms=0.5)),
-        ),
-        Cluster((DeviceSpec("device", "device", count=2),)),
-    )
-    run = _Run(chain, Search(chain, SolverOptions(workers=1), None, threading.Event()))
-    run.find_segments()
-    program = run.ideal_program()
-    if program is not None:
-        program.try_period(2.5, lambda: False)
-    start = [(0, 0)] * run.acyclic.num_items
-    Annealing(run.acyclic).improve(start, 3.5, 0.0, 0, np.zeros(1, dtype=np.int64))
 
 
 class _Clock:

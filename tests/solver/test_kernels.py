@@ -1,4 +1,4 @@
-"""Compiled loops work also where their cache cannot be written."""
+"""Compiled loops work also where their cache cannot be written, and all are loaded before the first question."""
 
 from __future__ import annotations
 
@@ -6,17 +6,57 @@ import os
 import subprocess
 import sys
 
+SOLVE_EVERYTHING = """
+import itertools
+from dataclasses import replace
+from solver.instance import *
+from solver.kernels import KERNELS
+from solver.solve import solve
+from solver.warm_up import warm_up
+
+warm_up()
+loaded = [list(kernel.signatures) for kernel in KERNELS]
+operators = tuple(Operator(f"o{i}", {"gpu": 1.0 + i % 3, "cpu": 9.0}, 100 * (i % 4)) for i in range(12))
+edges = tuple(Edge(f"o{i}", f"o{j}", bytes=1000 * i + 1000) for i in range(12) for j in (i + 1, i + 3) if j < 12)
+devices = (DeviceSpec("gpu", "gpu", 900, 3), DeviceSpec("cpu", "cpu"), DeviceSpec("small", "gpu", 500))
+over_host = Interconnect(host_bandwidth_bytes_per_s=1e7)
+over_links = Interconnect(
+    model=InterconnectModel.LINKS, default=Link(1e7), groups=(LinkGroup(("gpu:0", "gpu:1"), Link(1e8)),)
+)
+constraints = (Constraints(), Constraints(max_devices=3, pinned={"o3": "small"}))
+choices = (over_host, over_links), Overlap, Partition, PipelineSchedule, constraints
+for wires, overlap, partition, schedule, limits in itertools.product(*choices):
+    instance = Instance(
+        Graph(operators, edges),
+        Cluster(devices, replace(wires, overlap=overlap)),
+        Objective(partition=partition, schedule=schedule),
+        limits,
+    )
+    solve(instance, SolverOptions(time_limit_s=0.2, workers=1, seed=1))
+late = [kernel for kernel, known in zip(KERNELS, loaded, strict=True) if list(kernel.signatures) != known]
+assert any(loaded)
+assert not late, [(kernel, kernel.signatures) for kernel in late]
+"""
+
 
 def test_a_solve_where_no_cache_can_be_written():
     # Not by permissions: those do not bind the superfluous rights of whoever runs the tests in a container.
     environment = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": ""}
     code = (
-        "from solver.solve import warm_up; warm_up()\n"
+        "from solver.warm_up import warm_up; warm_up()\n"
         "from solver.exact.ideal_kernel import explore\n"
         "assert explore.stats.cache_path is None, explore.stats\n"
         "assert explore.signatures"
     )
+    assert _run(code, environment) == (0, "")
+
+
+def test_no_solve_waits_for_a_kernel_after_the_warm_up():
+    assert _run(SOLVE_EVERYTHING, dict(os.environ)) == (0, "")
+
+
+def _run(code: str, environment: dict[str, str]) -> tuple[int, str]:
     process = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280, check=False
     )
-    assert (process.returncode, process.stderr) == (0, "")
+    return process.returncode, process.stderr
