@@ -35,6 +35,7 @@ class Database:
         self.is_shared = address.get_backend_name() != "sqlite"
         """Whether several processes may run jobs of it."""
         self._engine = (_open_postgresql if self.is_shared else _open_sqlite)(address, busy_timeout_s)
+        self._reading = self._engine.execution_options(is_read=True)
 
     @property
     def name(self) -> str:
@@ -73,7 +74,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that writes nothing."""
-        with Session(self._engine.execution_options(is_read=True), expire_on_commit=False) as session:
+        with Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -35,6 +36,19 @@ from solver.result import relative_gap
 _TAKE_UP_S = 10.0
 """How long a dispatcher may take to start a job that must not wait."""
 ACTIVE = (State.QUEUED, State.RUNNING, State.CANCELLING)
+
+# What clients ask for over and over: one statement each, built once, for columns and not for objects.
+_WITH_TAGS = (
+    select(*PlacementRow.__table__.columns, TagRow.tag)
+    .outerjoin(TagRow, TagRow.placement_id == PlacementRow.id)
+    .where(PlacementRow.id == bindparam("id"), PlacementRow.tenant == bindparam("tenant"))
+    .order_by(TagRow.tag)
+)
+_NUM_AHEAD = select(func.count()).where(
+    PlacementRow.state == State.QUEUED,
+    (PlacementRow.priority > bindparam("priority"))
+    | ((PlacementRow.priority == bindparam("priority")) & (PlacementRow.sequence < bindparam("sequence"))),
+)
 
 
 class PlacementStore:
@@ -123,15 +137,14 @@ class PlacementStore:
     def read_summary(self, tenant: str, placement_id: str) -> Summary:
         """The job without its documents, with its place in the queue. Raises :class:`PlacementNotFound`."""
         with self._database.read() as session:
-            row = _find(session, tenant, placement_id)
+            rows = session.execute(_WITH_TAGS, {"id": placement_id, "tenant": tenant}).all()
+            if not rows:
+                raise PlacementNotFound(placement_id)
+            row = rows[0]
             position = None
             if row.state == State.QUEUED:
-                is_before = (PlacementRow.priority > row.priority) | (
-                    (PlacementRow.priority == row.priority) & (PlacementRow.sequence < row.sequence)
-                )
-                ahead = select(func.count()).where(PlacementRow.state == State.QUEUED, is_before)
-                position = session.scalar(ahead)
-            tags = _tags_of(session, [placement_id])[placement_id]
+                position = session.scalar(_NUM_AHEAD, {"priority": row.priority, "sequence": row.sequence})
+            tags = tuple(found.tag for found in rows if found.tag is not None)
             return _summarise(row, tags, self._database.now(session), position)
 
     def list_newest(
@@ -321,7 +334,9 @@ def _tags_of(session: Session, ids: Iterable[str]) -> dict[str, tuple[str, ...]]
     return found
 
 
-def _summarise(row: PlacementRow, tags: tuple[str, ...], now: datetime, queue_position: int | None = None) -> Summary:
+def _summarise(
+    row: PlacementRow | Row[*tuple[Any, ...]], tags: tuple[str, ...], now: datetime, queue_position: int | None = None
+) -> Summary:
     elapsed_s = row.spent_s
     state = State(row.state)
     if state in (State.RUNNING, State.CANCELLING) and row.heartbeat_at is not None:

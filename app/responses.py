@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
@@ -54,7 +53,7 @@ def retry_after(summary: Summary) -> dict[str, str]:
 
 
 def _pick(summary: Summary, model: type[Placement | PlacementStatus]) -> dict[str, Any]:
-    return {key: value for key, value in asdict(summary).items() if key in model.model_fields}
+    return {name: getattr(summary, name) for name in model.model_fields if hasattr(summary, name)}
 
 
 def _without_empty_error_fields(envelope: dict[str, Any]) -> dict[str, Any]:

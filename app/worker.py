@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from multiprocessing import forkserver
@@ -34,6 +35,10 @@ from solver.result import Incumbent, Progress, Result, SolverReport, Status, Sto
 from solver.solve import report_versions, solve
 
 _PR_SET_PDEATHSIG = 1
+_NICENESS = 10
+"""A core that both want goes to the server for nine tenths of the time."""
+_AUTOGROUP = Path("/proc/self/autogroup")
+_TRIES, _TRY_INTERVAL_S = 5, 0.1
 _BOUND_INTERVAL_S = 1.0
 """Least time between two messages that bring a better bound only: each repeats the placement."""
 _MAX_INCUMBENTS = 1000
@@ -187,7 +192,7 @@ def _send(connection: Connection, message: Mapping[str, Any]) -> None:
 def _separate() -> None:
     """Make this process the head of a group that can be killed as one, and that never outlives the server."""
     os.setsid()
-    os.nice(5)  # a full machine must still answer requests
+    _yield_cores()
     with contextlib.suppress(OSError):  # when memory runs out, lose a solve before the server
         Path("/proc/self/oom_score_adj").write_text("500")
 
@@ -198,6 +203,22 @@ def _separate() -> None:
         os.close(alive_pipe)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
+
+
+def _yield_cores() -> None:
+    """Take the cores that nobody else wants: a full machine must still answer requests."""
+    os.nice(_NICENESS)
+    # Where Linux shares the cores out by session, niceness counts only inside one, and this process has just made its
+    # own. Without that there is no such file; right after another process has written its own, the kernel refuses.
+    for _ in range(_TRIES):
+        try:
+            _AUTOGROUP.write_text(str(_NICENESS))
+        except BlockingIOError:
+            time.sleep(_TRY_INTERVAL_S)
+        except OSError:
+            return
+        else:
+            return
 
 
 def _die_with_server() -> None:

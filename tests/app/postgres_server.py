@@ -16,6 +16,9 @@ def running_postgres():
 
     folder = tempfile.mkdtemp(prefix="placewright-pg-")
     server = get_server(folder, cleanup_mode="stop")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # it need not outlive the tests; else it takes long to stop
+        connection.execute("SELECT pg_reload_conf()")
 
     def make_database():
         name = f"test_{uuid4().hex}"

@@ -84,6 +84,15 @@ def test_no_thread_of_a_solve_takes_the_interrupt_from_the_one_that_waits_for_it
     assert sum(is_open) == 1  # the kernel opens it for the thread that waits
 
 
+def test_a_solve_leaves_the_cores_to_the_server(live, slow):
+    live.wait_for_incumbent(live.submit(slow))
+    [pid] = live.list_solves()
+    assert os.getpriority(os.PRIO_PROCESS, pid) >= os.getpriority(os.PRIO_PROCESS, live.process.pid) + 10
+    switch = Path("/proc/sys/kernel/sched_autogroup_enabled")
+    if switch.exists() and switch.read_text().strip() == "1":
+        assert Path(f"/proc/{pid}/autogroup").read_text().endswith(" nice 10\n")
+
+
 def test_a_solve_that_overruns_is_asked_to_stop_first(start_server):
     # The server's clock starts after the child's, so a grace of almost nothing interrupts a solve in good order.
     live = start_server(OVERRUN_GRACE_S=0.001, MAX_TIME_LIMIT_S=3)
