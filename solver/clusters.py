@@ -13,6 +13,8 @@ from solver.compiled import CompiledInstance, Ints
 from solver.exact import link_ideals
 from solver.exact.link_ideals import LinkIdealProgram
 from solver.exact.throughput_ideals import IdealProgram, Verdict, span_of, supports
+from solver.fleet_search import FleetSearch
+from solver.fleets import find_fleets, limits_fleets
 from solver.formulation_runs import worst_period
 from solver.formulations import cpsat
 from solver.formulations.cluster_cpsat import ClusterModel
@@ -98,6 +100,8 @@ class ClusterSearch:
         self._coarse = unite_similar(reduced)
         self._bound_ms = 0.0
         self._prices: Prices | None = None
+        fleets = find_fleets(self._coarse) if limits_fleets(search.instance) else None
+        self._fleets = None if fleets is None else FleetSearch(search, self._coarse, fleets)
         self._starts: list[Placement] = []
         self._sequences: Sequences | None = None
         self._orders: list[Ints] = []
@@ -111,6 +115,8 @@ class ClusterSearch:
         self._prices = find_prices(self._coarse, self._search.remaining_s * PRICES_SHARE)
         if self._prices is not None:
             self._claim_period(bound_by_prices(self._coarse, self._prices), "prices")
+        if self._fleets is not None and not self._search.over:
+            self._claim_period(self._fleets.bound(self._search.remaining_s * PRICES_SHARE), "prices")
         if self._search.closed or not self._pipelined.allowed.any(axis=1).all():
             return
         self._methods.append("segments")
@@ -155,7 +161,7 @@ class ClusterSearch:
 
         with stop_flag(expired) as stop:
             while done < rounds and not expired():
-                if self._is_cost and search.placement is not None:
+                if self._is_cost and self._fleets is None and search.placement is not None:
                     return
                 done += 1
                 self._round += 1
@@ -174,16 +180,25 @@ class ClusterSearch:
     def _search_sequences(self, stop: Ints) -> None:
         """One round over orders of the devices, along one of the orders of the items."""
         search, pipelined = self._search, self._pipelined
-        if self._sequences is None:
-            self._sequences = Sequences(pipelined)
+        if not self._orders:
             self._orders = list(topological_orders(pipelined, search.options.seed))
+        if self._fleets is not None:
+            names = self._fleets.draw(self._target())
+            if names is None:
+                return
+            pipelined = pipelined.keep_devices(names)
+            if not pipelined.allowed.any(axis=1).all():
+                return
+            sequences = Sequences(pipelined)
+        else:
+            sequences = self._sequences = self._sequences or Sequences(pipelined)
         start = None
         if self._round % 2 and search.placement is not None:
             known = pipelined.assignment_of(search.placement)
-            start = None if known is None or not _is_pipeline(pipelined, known) else self._sequences.sequence_of(known)
+            start = None if known is None or not _is_pipeline(pipelined, known) else sequences.sequence_of(known)
         order = self._orders[self._round // MOVES_EVERY % len(self._orders)]
         seed = search.options.seed + self._round
-        _, found = self._sequences.search(order, start, self._target(), self._bound_ms, seed, stop)
+        _, found = sequences.search(order, start, self._target(), self._bound_ms, seed, stop)
         if found is not None:
             self._consider(pipelined.placement(found), "sequences")
 
@@ -195,17 +210,27 @@ class ClusterSearch:
         starts = [s for s in starts if mobile.partition is Partition.FREE or _is_pipeline(mobile, s)]
         if not starts:
             return
-        if self._annealing is None:
-            self._annealing = Annealing(mobile)
         start = starts[self._round // MOVES_EVERY % len(starts)]
+        if self._fleets is not None:
+            placement = mobile.placement(start)
+            names = self._fleets.extend(set(placement.values()))
+            if names is None or self._is_cost:
+                return
+            mobile = mobile.keep_devices(names)
+            start, annealing = mobile.gather(placement), Annealing(mobile)
+        else:
+            annealing = self._annealing = self._annealing or Annealing(mobile)
         seed = search.options.seed + self._round
-        _, found = self._annealing.improve(start, self._target(), self._bound_ms, seed, stop)
+        _, found = annealing.improve(start, self._target(), self._bound_ms, seed, stop)
         if found is not None:
             search.offer(mobile.placement(found), "moves")
 
     def _run_ideals(self) -> None:
         """The ideal program on the optimistic instance: bounds, and placements good where links matter little."""
         search, coarse = self._search, self._coarse
+        if self._fleets is not None and link_ideals.supports(coarse):
+            self._run_counted_ideals(coarse, "ideals")
+            return
         if search.over or not supports(coarse, MAX_COUNT_STATES):
             return
         prices = None if self._prices is None else (self._prices.of_load, self._prices.of_memory)
@@ -216,16 +241,31 @@ class ClusterSearch:
 
     def _run_link_ideals(self) -> None:
         """The ideal program that tells the links of used devices from those of idle ones."""
-        search, reduced = self._search, self._reduced
-        if search.over or not link_ideals.supports(reduced):
+        if self._reduced.links is not None:
+            self._run_counted_ideals(self._reduced, "link ideals")
+
+    def _run_counted_ideals(self, compiled: CompiledInstance, method: str) -> None:
+        """The ideal program that counts the devices used of every class."""
+        search = self._search
+        if search.over or not link_ideals.supports(compiled):
             return
-        prices = find_prices(reduced, search.remaining_s * PRICES_SHARE)
+        prices = find_prices(compiled, search.remaining_s * PRICES_SHARE)
         if prices is None:
             return
-        program = LinkIdealProgram(reduced, self._narrow_order(reduced), (prices.of_load, prices.of_memory))
-        if program.fits:
-            self._methods.append("link ideals")
-            self._bisect(program, reduced, "link ideals")
+        program = LinkIdealProgram(compiled, self._narrow_order(compiled), (prices.of_load, prices.of_memory))
+        if not program.fits:
+            return
+        self._methods.append(method)
+        if not self._is_cost:
+            self._bisect(program, compiled, method)
+        elif self._fleets is not None:
+            period = min(worst_period(self._reduced), self._longest_ms * NEAR * NEAR)
+            with stop_flag(lambda: search.over) as stop:
+                is_infeasible, found = self._fleets.bisect_cost(program, period, IDEALS_SHARE, method, stop)
+            for assignment in found:
+                self._consider(compiled.placement(assignment), method)
+            if is_infeasible and search.placement is None:
+                search.infeasible_by = method
 
     def _narrow_order(self, compiled: CompiledInstance) -> Ints:
         orders = itertools.islice(topological_orders(compiled, self._search.options.seed), 4)
@@ -262,7 +302,9 @@ class ClusterSearch:
     def _claim_period(self, bound_ms: float, method: str) -> None:
         """Note a lower bound of the period: of the objective, or a proof that a limit cannot be met."""
         self._bound_ms = max(self._bound_ms, bound_ms)
-        if bound_ms > self._longest_ms * NEAR * NEAR:
+        if bound_ms > worst_period(self._reduced):
+            self._search.infeasible_by = method
+        elif bound_ms > self._longest_ms * NEAR * NEAR:
             self._search.infeasible_by = method
             self.reasons = (
                 InfeasibilityReason(
@@ -340,9 +382,11 @@ class ClusterSearch:
 def unite_similar(compiled: CompiledInstance) -> CompiledInstance:
     """A relaxation over ``host``: devices that differ in nothing but whom their links lead to are one class."""
     groups: dict[object, list[int]] = {}
+    is_priced = limits_fleets(compiled.instance)
     for k, device_class in enumerate(compiled.classes):
         times = tuple(tensor.time_ms[k] for tensor in compiled.tensors)
-        key = (compiled.compute_ms[:, k].tobytes(), device_class.memory_bytes, device_class.is_host, times)
+        price = device_class.cost_per_hour if is_priced else 0.0
+        key = (compiled.compute_ms[:, k].tobytes(), device_class.memory_bytes, device_class.is_host, price, times)
         groups.setdefault(key, []).append(k)
     return compiled.unite_classes(list(groups.values()))
 

@@ -12,7 +12,7 @@ those of a ``host`` interconnect every placement seems at most as long as it is,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
@@ -230,6 +230,29 @@ class CompiledInstance:
             links=None,
         )
 
+    def keep_devices(self, names: Collection[str]) -> CompiledInstance:
+        """The same question for placements that use no device but those of ``names``."""
+        kept = [k for k, c in enumerate(self.classes) if any(name in names for name in c.devices)]
+        classes = tuple(
+            replace(self.classes[k], devices=tuple(name for name in self.classes[k].devices if name in names))
+            for k in kept
+        )
+        links = None if self.links is None else self.links.keep(kept, [c.count for c in classes])
+        tensors = tuple(
+            replace(
+                t,
+                time_ms=tuple(t.time_ms[k] for k in kept)
+                if links is None
+                else tuple(map(float, links.least_times(t.sizes))),
+            )
+            for t in self.tensors
+        )
+        return replace(self, classes=classes, compute_ms=self.compute_ms[:, kept], tensors=tensors, links=links)
+
+    def forbid(self, banned: npt.NDArray[np.bool_]) -> CompiledInstance:
+        """The same question with each item kept away from the classes of its row in ``banned``, [I, C]."""
+        return replace(self, compute_ms=np.where(banned[:, :, None], np.inf, self.compute_ms))
+
     def placement(self, assignment: Sequence[tuple[int, int]]) -> Placement:
         """Operator id → device name, from each item's (class, number of the device within the class)."""
         operators = self.instance.graph.operators
@@ -246,7 +269,10 @@ class CompiledInstance:
         return [where[placement[operators[members[0]].id]] for members in self.members]
 
     def assignment_of(self, placement: Placement) -> list[tuple[int, int]] | None:
-        """Each item's (class, number), or ``None`` if the placement splits an item."""
+        """Each item's (class, number), or ``None`` if the placement splits an item or uses other devices."""
+        names = {name for device_class in self.classes for name in device_class.devices}
+        if not names.issuperset(placement.values()):
+            return None
         assignment = self.gather(placement)
         return assignment if self.placement(assignment) == placement else None
 

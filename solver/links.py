@@ -63,6 +63,10 @@ class Links:
         least: Floats = times.min(axis=1, initial=np.inf)
         return np.where(np.isfinite(least), least, 0.0)
 
+    def keep(self, classes: Sequence[int], counts: Sequence[int]) -> Links:
+        """The links of a part of the devices; routes may still lead over all of them."""
+        return _PartOfLinks(self, classes, counts)
+
     def _fastest(self, size: Size) -> Floats:
         num_bytes, own_ms = size
         single = [
@@ -82,6 +86,18 @@ class Links:
         np.fill_diagonal(apart, np.inf)
         np.fill_diagonal(way, 2 * apart.min(axis=1, initial=np.inf))
         return np.where(self.index == NO_LINK, way, hop)
+
+
+class _PartOfLinks(Links):
+    """Some classes, with some of their devices each, among the devices of ``whole``."""
+
+    def __init__(self, whole: Links, classes: Sequence[int], counts: Sequence[int]) -> None:
+        super().__init__(whole.table, whole.index[np.ix_(classes, classes)], counts)
+        self._whole = whole
+        self._kept = list(classes)
+
+    def _fastest(self, size: Size) -> Floats:
+        return self._whole.times((size,))[np.ix_(self._kept, self._kept)]
 
 
 def classify(

@@ -9,8 +9,10 @@ chain that is REACHED keeps the period only if its transfers do use the best lin
 stand before all consumers take their least time over any link.
 
 Items are worth something at prices of load and memory; a state from which the devices left cannot hold what is left is
-dropped. Per step (class, best link in, best link out) the states in which it can be taken are a set of bits, so that
-all states of an ideal advance together.
+dropped. States beyond the limits of devices and cost are left out, and only devices that the limits still allow count
+as left. Over ``host``, where a transfer takes a device the same time wherever it goes, the program is exact. Per step
+(class, best link in, best link out) the states in which it can be taken are a set of bits, so that all states of an
+ideal advance together.
 
 Source: own.
 """
@@ -39,6 +41,7 @@ from solver.exact.link_ideal_kernel import (
     table_of,
 )
 from solver.exact.throughput_ideals import MAX_SPAN, STEPS_PER_CALL, Assignment, Trial, Verdict, ideal_graph
+from solver.fleets import all_counts, keeps_limits, num_fleets, reachable_worth
 from solver.stage_costs import stage_costs
 
 MAX_STATES = 20_000
@@ -47,13 +50,8 @@ MAX_BYTES = 1_500_000_000
 
 
 def supports(compiled: CompiledInstance) -> bool:
-    """Whether the program covers the instance: links, one period for both passes, every item on the ladder."""
-    return (
-        compiled.links is not None
-        and not compiled.is_gpipe
-        and all(compiled.has_forward)
-        and math.prod(c.count + 1 for c in compiled.classes) <= MAX_STATES
-    )
+    """Whether the program covers the instance: one period for both passes, every item on the ladder."""
+    return not compiled.is_gpipe and all(compiled.has_forward) and num_fleets(compiled) <= MAX_STATES
 
 
 class LinkIdealProgram:
@@ -70,24 +68,27 @@ class LinkIdealProgram:
         self._order = order
         self._counts = np.array([c.count for c in compiled.classes], dtype=np.int64)
         self._strides = np.concatenate([[1], np.cumprod(self._counts[:-1] + 1)]).astype(np.int64)
-        self._num_states = int(np.prod(self._counts + 1))
+        self._num_states = num_fleets(compiled)
         self._costs = stage_costs(compiled, order, range(len(compiled.classes)))
         self._graph = ideal_graph(compiled, self._costs, order)
         self._prices = (prices[0], np.where([c.memory_bytes is None for c in compiled.classes], 0.0, prices[1]))
         columns, self._class_compute = np.unique(self._costs.compute, axis=1, return_inverse=True)
         self._compute = np.ascontiguousarray(columns)
         # Used devices of each class, per state.
-        states = np.arange(self._num_states)
-        self._used = (states[:, None] // self._strides) % (self._counts + 1)
-        self._least_times = np.array([t.time_ms for t in compiled.tensors]).reshape(
-            len(compiled.tensors), len(compiled.classes)
-        )
+        self._used = all_counts(compiled)
         self._pair_times, self._size_of = _pair_times(compiled)
         self._columns: list[Floats] = []
         self._column_of: dict[bytes, int] = {}
         self._least = [self._column(k, None) for k in range(len(compiled.classes))]
+        self.limit_cost(math.inf)
+
+    def limit_cost(self, max_cost: float) -> None:
+        """From now on, look only for placements that cost so much at most, whatever else the instance allows."""
+        self._kept = keeps_limits(self.compiled, self._used, max_cost)
         self._steps = self._build_steps()
-        self._times = np.ascontiguousarray(np.array(self._columns).T.reshape(len(compiled.tensors), len(self._columns)))
+        self._times = np.ascontiguousarray(
+            np.array(self._columns).T.reshape(len(self.compiled.tensors), len(self._columns))
+        )
 
     @property
     def fits(self) -> bool:
@@ -135,11 +136,13 @@ class LinkIdealProgram:
             later[:, k] -= 1
             senders = ((self._used > 0) * bits).sum(axis=1)
             receivers = ((later > 0) * bits).sum(axis=1)
-            possible = np.flatnonzero(left[:, k] > 0)
+            is_possible = left[:, k] > 0
+            is_possible[is_possible] = self._kept[np.flatnonzero(is_possible) + self._strides[k]]
+            possible = np.flatnonzero(is_possible)
             sets: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
             for pair in np.unique(np.stack([senders, receivers], axis=1)[possible], axis=0):
                 way = self._column(k, int(pair[0])), self._column(k, int(pair[1]))
-                inside = (left[:, k] > 0) & (senders == pair[0]) & (receivers == pair[1])
+                inside = is_possible & (senders == pair[0]) & (receivers == pair[1])
                 sets[way] = sets.get(way, np.zeros(self._num_states, dtype=bool)) | inside
             for way, inside in sets.items():
                 of_class.append(k)
@@ -150,15 +153,15 @@ class LinkIdealProgram:
             np.array(of_class, dtype=np.int64),
             np.array(incoming, dtype=np.int64),
             np.array(outgoing, dtype=np.int64),
-            self._strides[of_class],
-            np.array(sources, dtype=np.uint64).reshape(len(of_class), -1),
+            self._strides[np.array(of_class, dtype=np.int64)],
+            np.array(sources, dtype=np.uint64).reshape(len(of_class), (self._num_states + 63) // 64),
             np.zeros(self._num_states),
         )
 
     def _column(self, k: int, partners: int | None) -> int:
         """The column of least times between a device of class k and one of the classes in ``partners`` (bits)."""
-        column = self._least_times[:, k]
-        if partners is not None:
+        column = self._costs.times[:, k]
+        if partners is not None and self.compiled.links is not None:
             members = [other for other in range(len(self._counts)) if partners >> other & 1]
             least = self._pair_times[:, k, members].min(axis=1, initial=np.inf)
             column = np.where(self._graph.forward, least[self._size_of], column)
@@ -178,7 +181,7 @@ class LinkIdealProgram:
         worth = np.where(np.isfinite(worth), worth, 0.0)
         holds = self._prices[0] * period_ms + self._prices[1] * self._costs.limits
         holds = np.minimum(holds, [worth[column].sum() for column in usable.T])
-        return worth, (self._counts - self._used) @ holds
+        return worth, reachable_worth(self.compiled, self._kept, holds)
 
     def _link_costs(self, worth: Floats) -> LinkCosts:
         costs = self._costs
@@ -215,7 +218,9 @@ def _pair_times(compiled: CompiledInstance) -> tuple[Floats, Ints]:
     """Times between classes for each distinct set of sizes, and which of them each tensor has."""
     rows = {sizes: row for row, sizes in enumerate(dict.fromkeys(tensor.sizes for tensor in compiled.tensors))}
     num_classes = len(compiled.classes)
-    times = [compiled.links.times(sizes) for sizes in rows] if compiled.links is not None else []
+    if compiled.links is None:
+        return np.zeros((0, num_classes, num_classes)), np.zeros(0, dtype=np.int64)
+    times = [compiled.links.times(sizes) for sizes in rows]
     size_of = np.array([rows[tensor.sizes] for tensor in compiled.tensors], dtype=np.int64)
     return np.array(times).reshape(len(rows), num_classes, num_classes), size_of
 
