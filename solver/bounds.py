@@ -20,19 +20,26 @@ def bound_period(compiled: CompiledInstance) -> float:
     Under ``gpipe`` the period is one maximum per pass, so bounds of the passes add up.
     """
     parts = [(0,), (1,)] if compiled.is_gpipe else [tuple(range(NUM_PASSES))]
-    total = 0.0
-    for passes in parts:
-        compute = np.where(compiled.allowed, compiled.compute_ms[:, :, passes].sum(axis=2), np.inf)
-        if not len(compute) or not np.isfinite(compute.min(axis=1)).all():
-            return 0.0
-        counts = [c.count for c in compiled.classes]
-        are_hosts = [c.is_host for c in compiled.classes]
-        total += max(
-            bound_by_largest_item(compute),
-            bound_by_total(compute, counts),
-            bound_by_counting(compute, counts, are_hosts),
-        )
-    return total * (1 - ROUNDING)
+    return sum(_bound_passes(compiled, passes) for passes in parts)
+
+
+def bound_each_pass(compiled: CompiledInstance) -> tuple[float, float]:
+    """The same for the largest forward load and the largest backward load, in ms."""
+    return _bound_passes(compiled, (0,)), _bound_passes(compiled, (1,))
+
+
+def _bound_passes(compiled: CompiledInstance, passes: tuple[int, ...]) -> float:
+    compute = np.where(compiled.allowed, compiled.compute_ms[:, :, passes].sum(axis=2), np.inf)
+    if not len(compute) or not np.isfinite(compute.min(axis=1)).all():
+        return 0.0
+    counts = [c.count for c in compiled.classes]
+    are_hosts = [c.is_host for c in compiled.classes]
+    bounds = (
+        bound_by_largest_item(compute),
+        bound_by_total(compute, counts),
+        bound_by_counting(compute, counts, are_hosts),
+    )
+    return max(bounds) * (1 - ROUNDING)
 
 
 def bound_by_largest_item(compute: Floats) -> float:

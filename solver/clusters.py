@@ -231,7 +231,7 @@ class ClusterSearch:
         if self._fleets is not None and link_ideals.supports(coarse):
             self._run_counted_ideals(coarse, "ideals")
             return
-        if search.over or not supports(coarse, MAX_COUNT_STATES):
+        if search.over or coarse.is_gpipe or not supports(coarse, MAX_COUNT_STATES):
             return
         prices = None if self._prices is None else (self._prices.of_load, self._prices.of_memory)
         program = IdealProgram(coarse, self._narrow_order(coarse), MAX_IDEALS, prices)

@@ -10,15 +10,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 
 from solver.absorption import absorb
-from solver.bounds import bound_period
+from solver.bounds import bound_each_pass, bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
 from solver.collector import collector_paused
 from solver.compiled import compile_instance
 from solver.conflicts import find_conflict
 from solver.errors import InvalidInstance, Issue, UnsupportedInstance
+from solver.exact.pass_periods import PassPeriods
 from solver.exact.throughput_ideals import IdealProgram, close_gap, span_of, supports
 from solver.formulation_runs import is_modelled, run_formulation, worst_period
 from solver.formulations.throughput_ladder_cpsat import LadderModel
@@ -191,6 +193,7 @@ class _Run:
         self.methods: list[str] = ["bounds"]
         self.reasons: tuple[InfeasibilityReason, ...] = ()
         self.workers = search.options.workers or _num_cores()
+        self._pass_periods: PassPeriods | None = None
 
     def find(self) -> None:
         """Bounds without search, and first placements."""
@@ -315,8 +318,12 @@ class _Run:
             # Without a placement the first trial is far beyond what any can be worth, and shows whether there is one.
             return bound(), 2 * worst_period(self.acyclic) if value is None else value
 
-        close_gap(
-            program,
+        close: Callable[..., None] = partial(close_gap, program)
+        if self.acyclic.is_gpipe:
+            if self._pass_periods is None:
+                self._pass_periods = PassPeriods(program, bound_each_pass(self.acyclic))
+            close = self._pass_periods.close_gap
+        close(
             interval=interval,
             found=lambda assignment: search.offer(self.acyclic.placement(assignment), "ideals"),
             proved=claim,

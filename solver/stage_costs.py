@@ -1,4 +1,8 @@
-"""What a stage costs while items join it one by one: flat arrays and the steps that all compiled loops share."""
+"""What a stage costs while items join it one by one: flat arrays and the steps that all compiled loops share.
+
+A *row* is what one device has to keep within the period: its load, or under ``gpipe`` the load of one pass. Every row
+has its own compute and transfers, so loops that know of rows need not know of passes.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solver.compiled import CompiledInstance, Floats, Ints
+from solver.compiled import NUM_PASSES, CompiledInstance, Floats, Ints
 from solver.instance import Overlap
 from solver.kernels import kernel
 
 NO_LIMIT = 2**62
 """Bytes; what is held is counted up to here."""
+FAR_ABOVE = 4.0
+"""In periods."""
+TINIEST = 1e-300
 
 ADDED, BESIDE_TRANSFERS, BESIDE_EACH_OTHER = 0, 1, 2
 """How compute and transfers make a load: all added, or compute beside transfers, or all three beside each other."""
@@ -21,16 +28,16 @@ OVERLAP_CODES = {Overlap.NONE: ADDED, Overlap.FULL: BESIDE_TRANSFERS, Overlap.DU
 
 
 class StageCosts(NamedTuple):
-    """Items by position, classes in a chosen order, tensors as in the instance.
+    """Items by position, classes in a chosen order, tensors as in the instance; R rows, the same number per class.
 
     Attributes:
-        compute: [I, K] ms over both passes; infinite where an item may not sit.
+        compute: [I, R] ms; infinite where an item may not sit.
         memory: [I] bytes.
         limits: [K] bytes, ``NO_LIMIT`` at most.
         overlap: one of the three codes above.
         producer: [T] position of the item that makes a tensor.
         num_consumers: [T].
-        times: [T, K] ms of one transfer, in or out; nothing on hosts.
+        times: [T, R] ms of one transfer, in or out; nothing on hosts, nor in the pass that does not make the tensor.
         first: [I + 1] where each item's entries in ``touching`` begin.
         touching: the tensors that an item makes or needs.
     """
@@ -46,26 +53,55 @@ class StageCosts(NamedTuple):
     touching: Ints
 
 
-def stage_costs(compiled: CompiledInstance, order: Ints, classes: Sequence[int]) -> StageCosts:
-    """Flat arrays with item ``order[p]`` at position p and class ``classes[k]`` in column k."""
+def stage_costs(
+    compiled: CompiledInstance, order: Ints, classes: Sequence[int], *, by_pass: bool = False
+) -> StageCosts:
+    """Flat arrays with item ``order[p]`` at position p and class ``classes[k]`` in row k.
+
+    With ``by_pass``, rows 2k and 2k + 1 are the passes of that class.
+    """
     position = np.empty(compiled.num_items, dtype=np.int64)
     position[order] = np.arange(compiled.num_items)
-    compute = np.where(compiled.allowed, compiled.compute_ms.sum(axis=2), np.inf)
+    parts = [compiled.compute_ms[:, :, index] for index in range(NUM_PASSES)]
+    compute = np.stack(parts if by_pass else [parts[0] + parts[1]], axis=2)
+    compute = np.where(compiled.allowed[:, :, None], compute, np.inf)[order][:, classes]
+    times = np.array(
+        [[0.0 if compiled.classes[k].is_host else t.time_ms[k] for k in classes] for t in compiled.tensors]
+    ).reshape(len(compiled.tensors), len(classes), 1)
+    if by_pass:
+        made_in = np.array([t.pass_index for t in compiled.tensors], dtype=np.int64)
+        times = times * (made_in[:, None, None] == np.arange(NUM_PASSES))
+    num_rows = len(classes) * compute.shape[2]
     limits = [compiled.classes[k].memory_bytes for k in classes]
     touching = [compiled.tensors_of[item] for item in order]
     return StageCosts(
-        compute=np.ascontiguousarray(compute[order][:, classes]),
+        compute=np.ascontiguousarray(compute.reshape(len(order), num_rows)),
         memory=np.array([compiled.memory_bytes[item] for item in order], dtype=np.int64),
         limits=np.array([NO_LIMIT if limit is None else limit for limit in limits], dtype=np.int64),
         overlap=OVERLAP_CODES[compiled.overlap],
         producer=np.array([position[t.producer] for t in compiled.tensors], dtype=np.int64),
         num_consumers=np.array([len(t.consumers) for t in compiled.tensors], dtype=np.int64),
-        times=np.array(
-            [[0.0 if compiled.classes[k].is_host else t.time_ms[k] for k in classes] for t in compiled.tensors]
-        ).reshape(len(compiled.tensors), len(classes)),
+        times=np.ascontiguousarray(times.reshape(len(compiled.tensors), num_rows)),
         first=np.concatenate([[0], np.cumsum([len(tensors) for tensors in touching])]).astype(np.int64),
         touching=np.array([tensor for tensors in touching for tensor in tensors], dtype=np.int64),
     )
+
+
+def scale_passes(costs: StageCosts, periods: Sequence[float]) -> tuple[float, StageCosts]:
+    """One period for all rows: each pass in units in which its own period is the largest of ``periods``.
+
+    ``costs`` has the rows of both passes. What is far above its period only keeps above it.
+    """
+    longest = max(periods)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        factors = np.where(np.array(periods) < longest, longest / np.array(periods), 1.0)
+
+        def scale(values: Floats) -> Floats:
+            scaled = values.reshape(len(values), values.shape[1] // NUM_PASSES, NUM_PASSES) * factors
+            scaled = np.where(values.reshape(scaled.shape) > 0, scaled, 0.0)
+            return np.ascontiguousarray(np.minimum(scaled, FAR_ABOVE * longest + TINIEST).reshape(values.shape))
+
+        return longest, costs._replace(compute=scale(costs.compute), times=scale(costs.times))
 
 
 @kernel

@@ -4,31 +4,78 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from solver.compiled import Floats, Ints
-from solver.exact.ideal_table import WINDOW, find
+from solver.exact.ideal_graph import IdealGraph
+from solver.exact.ideal_table import WINDOW, TableArrays, find
 from solver.kernels import kernel
-from solver.stage_costs import ADDED, BESIDE_EACH_OTHER
+from solver.stage_costs import ADDED, BESIDE_EACH_OTHER, StageCosts
 
-COLLECTOR_REACH = 8
+NUM_COLLECTORS = 3
+"""Prefixes that each ideal is compared with."""
 
 
-def next_collector(size: int, begins: Ints, ends: Ints, times: Floats) -> Ints:
-    """Per position, the first one from there on where cutting the order is cheaper than anywhere near.
+@kernel
+def is_dominated(  # noqa: PLR0912  every rule that keeps the larger ideal from being as good
+    origin: int,
+    highest: int,
+    ready: Ints,
+    included: npt.NDArray[np.bool_],
+    joining: npt.NDArray[np.bool_],
+    surplus: Floats,
+    is_anchor: npt.NDArray[np.bool_],
+    is_live: npt.NDArray[np.bool_],
+    costs: StageCosts,
+    graph: IdealGraph,
+    table: TableArrays,
+) -> bool:
+    """Whether some larger ideal is reached with no more devices, and going on from there is never worse.
 
-    Prefixes that end there are good places to go on from, so other ideals are compared with them. ``begins`` and
-    ``ends`` are, per tensor, the first and last position that it joins; ``times`` what it costs to cut it.
+    Args:
+        origin: the ideal.
+        highest: its last position, or the one before its first missing one.
+        ready: positions that may join it, tried one by one.
+        included: by position, from the first missing one on, whether the ideal holds it.
+        joining: all false, and left so.
+        surplus: room for a number per position.
+        is_anchor: by position.
+        is_live: the states of the ideal that count.
+        costs: of the items.
+        graph: the order of the items.
+        table: of all ideals.
     """
-    change = np.zeros(size + 1)
-    np.add.at(change, begins, times)
-    np.subtract.at(change, ends, times)
-    live = np.cumsum(change)[:size]
-    near = sliding_window_view(np.pad(live, COLLECTOR_REACH, mode="edge"), 2 * COLLECTOR_REACH + 1)
-    is_low = live <= near.min(axis=1) + 1e-12 * near.max(axis=1)
-    following = np.full(size + 2, size, dtype=np.int64)
-    following[:size] = np.where(is_low, np.arange(size), size)
-    return np.minimum.accumulate(following[::-1])[::-1].copy()
+    start = table.low[origin]
+    fewest = table.fewest
+    size = len(costs.compute)
+    last = highest
+    for choice in range(NUM_COLLECTORS + len(ready)):
+        if choice < NUM_COLLECTORS:
+            first, last = start, graph.collectors[min(last + 1, size)]
+            if last >= size:
+                continue
+        else:
+            first = last = ready[choice - NUM_COLLECTORS]
+        other = superset(table.slots, table.low, table.mask, origin, first, last)
+        if other < 0:
+            continue
+        better = True
+        for state in range(len(is_live)):
+            if is_live[state] and (fewest[other, state] < 0 or fewest[other, state] > fewest[origin, state]):
+                better = False
+                break
+        for position in range(first, last + 1):
+            if is_anchor[position] and not included[position]:
+                better = False  # Its device would be spent, and what went there had to go elsewhere.
+        if not better:
+            continue
+        for position in range(first, last + 1):
+            joining[position] = not included[position]
+        harmless = is_harmless(start, last + 1, included, joining, surplus, costs, graph)
+        for position in range(first, last + 1):
+            joining[position] = False
+        if harmless:
+            return True
+    return False
 
 
 @kernel
@@ -70,27 +117,23 @@ def superset(
 def is_harmless(  # noqa: C901, PLR0912  one loop nest, kept whole for the compiler
     start: int,
     end: int,
-    overlap: int,
     included: npt.NDArray[np.bool_],
     joining: npt.NDArray[np.bool_],
     surplus: Floats,
-    compute: Floats,
-    producer: Ints,
-    times: Floats,
-    first_consumer: Ints,
-    consumers: Ints,
-    touching_first: Ints,
-    touching: Ints,
+    costs: StageCosts,
+    graph: IdealGraph,
 ) -> bool:
     """Whether going on from I ∪ B is never worse than going on from I, for the items B = ``joining`` in start … end.
 
     Take any way on from I and move all of B to the stages before. A later stage R that held A ⊆ B loses the compute of
     A and the tensors that came in for A alone. It gains, at most, the tensors of A that R's other items need (or A
-    needs of them). Gains never exceed losses, for any A, if a flow exists that covers what each item may cause: out of
-    its own compute, and out of its inputs (each credited to its last consumer, and only if nobody outside I ∪ B needs
-    it), whose supply inside B is what their producer has left. Items are visited in topological order, so one pass
-    finds a flow.
+    needs of them). Gains never exceed losses, in any row and for any A, if a flow exists that covers what each item may
+    cause: out of its own compute, and out of its inputs (each credited to its last consumer, and only if nobody outside
+    I ∪ B needs it), whose supply inside B is what their producer has left. Items are visited in topological order, so
+    one pass finds a flow.
     """
+    compute, _, _, overlap, producer, _, times, touching_first, touching = costs
+    first_consumer, consumers = graph.first_consumer, graph.consumers
     for k in range(compute.shape[1]):
         for position in range(start, end):
             if not joining[position]:

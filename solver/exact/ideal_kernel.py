@@ -1,52 +1,23 @@
 """The compiled loop of the ideal program; :mod:`solver.exact.throughput_ideals` says what it does and why.
 
-Arrays are indexed by position in the topological order, tensor, device class (the main one first), or ideal.
+Arrays are indexed by position in the topological order, tensor, device class (the main one first), row of a class (see
+:mod:`solver.stage_costs`), or ideal.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
-from solver.exact.ideal_domination import is_harmless, superset
+from solver.exact.ideal_domination import is_dominated
+from solver.exact.ideal_graph import IdealGraph
 from solver.exact.ideal_table import WINDOW, TableArrays, contains, find
 from solver.kernels import kernel
 from solver.stage_costs import ADDED, NO_LIMIT, StageCosts, crossings, load
 
-NUM_COLLECTORS = 3
-"""Prefixes that each ideal is compared with."""
 MAX_STEPS_PER_IDEAL = 50_000_000
 """An ideal with more ways on than this (seconds) is a sign of a graph for other methods."""
 DONE, PAUSED, TABLE_FULL, WINDOW_EXCEEDED, TOO_WIDE = 0, 1, 2, 3, 4
-
-
-class IdealGraph(NamedTuple):
-    """Which items may follow which, and what joins them; by position.
-
-    Attributes:
-        successor_first: [I + 1] where each item's entries in ``successors`` begin.
-        successors: items that come after an item.
-        predecessor_first: [I + 1] likewise.
-        predecessors: items that come before an item.
-        span: how far behind the last of its predecessors an item may stand.
-        forward: [T] whether a tensor's producer stands before all consumers.
-        first_consumer: [T + 1] where each tensor's entries in ``consumers`` begin.
-        consumers: positions of the items that need a tensor.
-        collectors: [I + 2] the end of the first prefix, from a position on, that is good to go on from.
-    """
-
-    successor_first: Ints
-    successors: Ints
-    predecessor_first: Ints
-    predecessors: Ints
-    span: int
-    forward: npt.NDArray[np.bool_]
-    first_consumer: Ints
-    consumers: Ints
-    collectors: Ints
 
 
 @kernel
@@ -55,7 +26,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     costs: StageCosts,
     counts: Ints,
     anchors: Ints,
-    main_compute: Floats,
+    worth: Floats,
     share: Floats,
     graph: IdealGraph,
     table: TableArrays,
@@ -65,21 +36,40 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     """Process ideals by ascending size until all are done, steps run out, the table is full, or ``stop[0]`` is set.
 
     Steps are counted between ideals only; one ideal alone may take minutes.
+
+    Args:
+        period: that no row may exceed.
+        costs: of the items, by position.
+        counts: devices of each class, none where an anchor tells.
+        anchors: position of the anchor of each class, or −1.
+        worth: [I, M] what each item is worth, by each of M measures.
+        share: [K, M] the worth that one device of a class can hold at most; of the main one, the period.
+        graph: which items may follow which.
+        table: of ideals; taken up where it was left.
+        max_steps: of this call.
+        stop: [1], set from outside.
     """
     compute, memory, limits, overlap, producer, num_consumers, times, touching_first, touching = costs
     successor_first, successors, predecessor_first, predecessors, span = graph[:5]
-    forward, first_consumer, consumers, collectors = graph[5:]
+    forward = graph.forward
     slots, low, mask, done, following, fewest, parent, parent_state, by_class, queue, cursor = table
-    size, num_classes = compute.shape
+    size, num_rows = compute.shape
+    num_classes = len(counts)
+    num_passes = num_rows // num_classes
+    num_measures = worth.shape[1]
     num_states = fewest.shape[1]
     capacity = len(low)
     one = np.uint64(1)
     # Room for rounding of running sums; every cost that counts is at most twice the period (see ``cost`` below).
     limit = period * (1 + 1e-10)
     ceiling = 2 * period + 1e-300
-    total = main_compute.sum()
-    # Room for rounding where what is done is taken from the total, which may dwarf what is left.
-    slack = 1e-9 * limit + 1e-12 * total
+    total = np.zeros(num_measures)
+    slack = np.zeros(num_measures)
+    reserved = np.zeros(num_measures)
+    for m in range(num_measures):
+        total[m] = worth[:, m].sum()
+        # Room for rounding where what is done is taken from the total, which may dwarf what is left.
+        slack[m] = 1e-9 * limit + 1e-12 * total[m]
     strides = np.ones(num_classes, dtype=np.int64)
     for k in range(2, num_classes):
         strides[k] = strides[k - 1] * (counts[k - 1] + 1)
@@ -96,12 +86,12 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
 
     max_depth = 256
     width = 512
-    spent = np.zeros((max_depth + 1, num_classes))
-    incoming = np.zeros((max_depth + 1, num_classes))
-    outgoing = np.zeros((max_depth + 1, num_classes))
-    settled = np.zeros((max_depth + 1, num_classes))
+    spent = np.zeros((max_depth + 1, num_rows))
+    incoming = np.zeros((max_depth + 1, num_rows))
+    outgoing = np.zeros((max_depth + 1, num_rows))
+    settled = np.zeros((max_depth + 1, num_rows))
     held = np.zeros(max_depth + 1, dtype=np.int64)
-    reached = np.zeros(max_depth + 1)
+    reached = np.zeros((max_depth + 1, num_measures))
     key_low = np.zeros(max_depth + 1, dtype=np.int64)
     key_first = np.zeros(max_depth + 1, dtype=np.uint64)
     key_second = np.zeros(max_depth + 1, dtype=np.uint64)
@@ -109,7 +99,8 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     ready_items = np.zeros((max_depth + 1, width), dtype=np.int64)
     num_ready = np.zeros(max_depth + 1, dtype=np.int64)
     next_ready = np.zeros(max_depth + 1, dtype=np.int64)
-    budget = np.full(num_states, -np.inf)
+    budget = np.zeros((num_states, num_measures))
+    is_live = np.zeros(num_states, dtype=np.bool_)
     steps = 0
 
     while cursor[1] < size:
@@ -123,21 +114,25 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
             start = low[origin]
             # What must be done at the very least once this stage is over, per state: all that the rest cannot take.
             alive = False
-            reserved = 0.0
+            reserved[:] = 0.0
             for k in range(1, num_classes):
                 is_open[k] = anchors[k] >= 0 and not contains(start, mask[origin, 0], mask[origin, 1], anchors[k])
                 if is_open[k]:
-                    reserved += share[k]
+                    for m in range(num_measures):
+                        reserved[m] += share[k, m]
             for state in range(num_states):
-                budget[state] = -np.inf
                 used = fewest[origin, state]
+                is_live[state] = used >= 0
                 if used < 0:
                     continue
-                rest = (counts[0] - used) * limit + reserved
-                for k in range(1, num_classes):
-                    rest += (counts[k] - (state // strides[k]) % (counts[k] + 1)) * share[k]
-                budget[state] = rest + slack
-                if total - done[origin] <= budget[state]:
+                for m in range(num_measures):
+                    rest = (counts[0] - used) * limit + reserved[m]
+                    for k in range(1, num_classes):
+                        rest += (counts[k] - (state // strides[k]) % (counts[k] + 1)) * share[k, m]
+                    budget[state, m] = rest + slack[m]
+                    if total[m] - done[origin, m] > budget[state, m]:
+                        is_live[state] = False
+                if is_live[state]:
                     alive = True
             if alive:
                 for offset in range(WINDOW):
@@ -166,60 +161,27 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     if included[position]:
                         highest = position
                         break
-                # Is there a larger ideal, reached with no more devices, from which it is never worse to go on?
-                last = highest
-                for choice in range(NUM_COLLECTORS + count):
-                    if choice < NUM_COLLECTORS:
-                        first, last = start, collectors[min(last + 1, size)]
-                        if last >= size:
-                            continue
-                    else:
-                        first = last = ready_items[0, choice - NUM_COLLECTORS]
-                    other = superset(slots, low, mask, origin, first, last)
-                    if other < 0:
-                        continue
-                    better = True
-                    for state in range(num_states):
-                        if budget[state] > -np.inf and (
-                            fewest[other, state] < 0 or fewest[other, state] > fewest[origin, state]
-                        ):
-                            better = False
-                            break
-                    for position in range(first, last + 1):
-                        if is_anchor[position] and not included[position]:
-                            better = False  # Its device would be spent, and what went there had to go elsewhere.
-                    if not better:
-                        continue
-                    for position in range(first, last + 1):
-                        joining[position] = not included[position]
-                    harmless = is_harmless(
-                        start,
-                        last + 1,
-                        overlap,
-                        included,
-                        joining,
-                        surplus,
-                        compute,
-                        producer,
-                        times,
-                        first_consumer,
-                        consumers,
-                        touching_first,
-                        touching,
-                    )
-                    for position in range(first, last + 1):
-                        joining[position] = False
-                    if harmless:
-                        alive = False
-                        break
-                if not alive:
+                if is_dominated(
+                    origin,
+                    highest,
+                    ready_items[0, :count],
+                    included,
+                    joining,
+                    surplus,
+                    is_anchor,
+                    is_live,
+                    costs,
+                    graph,
+                    table,
+                ):
                     num_ready[0] = 0
                 spent[0, :] = 0.0
                 incoming[0, :] = 0.0
                 outgoing[0, :] = 0.0
                 settled[0, :] = 0.0
                 held[0] = 0
-                reached[0] = done[origin]
+                for m in range(num_measures):
+                    reached[0, m] = done[origin, m]
                 key_low[0] = start
                 key_first[0] = mask[origin, 0]
                 key_second[0] = mask[origin, 1]
@@ -250,11 +212,12 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     possible = False
                     held[new] = min(held[depth] + memory[position], NO_LIMIT)
                     for k in range(num_classes):
-                        spent[new, k] = spent[depth, k] + min(compute[position, k], ceiling)
-                        if (
-                            spent[new, k] + (settled[depth, k] if overlap == ADDED else 0.0) <= limit
-                            and held[new] <= limits[k]
-                        ):
+                        fits = held[new] <= limits[k]
+                        for row in range(k * num_passes, (k + 1) * num_passes):
+                            spent[new, row] = spent[depth, row] + min(compute[position, row], ceiling)
+                            if spent[new, row] + (settled[depth, row] if overlap == ADDED else 0.0) > limit:
+                                fits = False
+                        if fits:
                             possible = True
                     if not possible:
                         continue
@@ -282,10 +245,10 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     if new == max_depth:
                         failure = WINDOW_EXCEEDED
                         break
-                    for k in range(num_classes):
-                        incoming[new, k] = incoming[depth, k]
-                        outgoing[new, k] = outgoing[depth, k]
-                        settled[new, k] = settled[depth, k]
+                    for row in range(num_rows):
+                        incoming[new, row] = incoming[depth, row]
+                        outgoing[new, row] = outgoing[depth, row]
+                        settled[new, row] = settled[depth, row]
                     for index in range(touching_first[position], touching_first[position + 1]):
                         tensor = touching[index]
                         enters, leaves = crossings(
@@ -296,17 +259,18 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         else:
                             inside[tensor] += 1
                         if enters:
-                            for k in range(num_classes):
-                                cost = min(times[tensor, k], ceiling)
-                                incoming[new, k] += enters * cost
+                            for row in range(num_rows):
+                                cost = min(times[tensor, row], ceiling)
+                                incoming[new, row] += enters * cost
                                 if forward[tensor]:
-                                    settled[new, k] += cost
+                                    settled[new, row] += cost
                         if leaves:
-                            for k in range(num_classes):
-                                outgoing[new, k] += leaves * min(times[tensor, k], ceiling)
+                            for row in range(num_rows):
+                                outgoing[new, row] += leaves * min(times[tensor, row], ceiling)
                     included[position] = True
                     added[new] = position
-                    reached[new] = reached[depth] + main_compute[position]
+                    for m in range(num_measures):
+                        reached[new, m] = reached[depth, m] + worth[position, m]
                     # All items that may come next, in ascending order; those before ``position`` were passed over.
                     count = 0
                     first_new = 0
@@ -343,13 +307,18 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     for k in range(num_classes):
                         if held[new] > limits[k]:
                             continue
-                        bare = spent[new, k] + (settled[new, k] if overlap == ADDED else 0.0)
-                        if bare <= limit:
+                        bare = fits = True
+                        for row in range(k * num_passes, (k + 1) * num_passes):
+                            if spent[new, row] + (settled[new, row] if overlap == ADDED else 0.0) > limit:
+                                bare = False
+                            if load(overlap, spent[new, row], incoming[new, row], outgoing[new, row]) > limit:
+                                fits = False
+                        if bare:
                             hopeful = True
-                        if load(overlap, spent[new, k], incoming[new, k], outgoing[new, k]) > limit:
+                        if not fits:
                             continue
                         for state in range(num_states):
-                            if budget[state] == -np.inf:
+                            if not is_live[state]:
                                 continue
                             used = fewest[origin, state]
                             target = state
@@ -357,17 +326,19 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                                 used += 1
                                 if used > counts[0]:
                                     continue
-                                rest = budget[state] - limit
                             elif anchors[k] >= 0:
                                 if not (is_open[k] and included[anchors[k]]):
                                     continue
-                                rest = budget[state] - share[k]
                             else:
                                 if (state // strides[k]) % (counts[k] + 1) == counts[k]:
                                     continue
                                 target = state + strides[k]
-                                rest = budget[state] - share[k]
-                            if total - reached[new] > rest:
+                            possible = True
+                            for m in range(num_measures):
+                                taken = limit if k == 0 else share[k, m]
+                                if total[m] - reached[new, m] > budget[state, m] - taken:
+                                    possible = False
+                            if not possible:
                                 continue
                             if slot < 0:
                                 slot = find(slots, low, mask, key_low[new], key_first[new], key_second[new])
@@ -380,7 +351,8 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                                     low[landed] = key_low[new]
                                     mask[landed, 0] = key_first[new]
                                     mask[landed, 1] = key_second[new]
-                                    done[landed] = reached[new]
+                                    for m in range(num_measures):
+                                        done[landed, m] = reached[new, m]
                                     length = cursor[1] + new
                                     following[landed] = queue[length]
                                     queue[length] = landed
@@ -399,6 +371,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     if start + 1 + offset < size:
                         included[start + 1 + offset] = False
             cursor[2] = following[origin]
+            cursor[3] += steps - before_ideal
         cursor[1] += 1
         cursor[2] = -1
     return DONE

@@ -27,14 +27,14 @@ class TableArrays(NamedTuple):
         slots: the hash table: index of an ideal, or −1.
         low: [N] first missing position.
         mask: [N, 2] bits of the positions behind it.
-        done: [N] compute of the items, on the main class.
+        done: [N, M] worth of the items, by each measure.
         following: [N] the next ideal of the same size, or −1.
         fewest: [N, S] devices of the main class that reach the ideal, or −1.
         parent: [N, S] the ideal before the last stage.
         parent_state: [N, S] and its state.
         by_class: [N, S] the class of the last stage.
         queue: [I + 1] the first ideal of each size, or −1.
-        cursor: ideals stored, size being processed, ideal to go on with.
+        cursor: ideals stored, size being processed, ideal to go on with, steps taken.
     """
 
     slots: npt.NDArray[np.int32]
@@ -53,19 +53,19 @@ class TableArrays(NamedTuple):
 class Table:
     """The arrays, and room for more."""
 
-    def __init__(self, capacity: int, num_states: int, num_items: int) -> None:
+    def __init__(self, capacity: int, num_states: int, num_items: int, num_measures: int) -> None:
         self.arrays = TableArrays(
             slots=np.full(capacity * 2, -1, dtype=np.int32),
             low=np.zeros(capacity, dtype=np.int32),
             mask=np.zeros((capacity, 2), dtype=np.uint64),
-            done=np.zeros(capacity),
+            done=np.zeros((capacity, num_measures)),
             following=np.full(capacity, -1, dtype=np.int32),
             fewest=np.full((capacity, num_states), -1, dtype=np.int16),
             parent=np.full((capacity, num_states), -1, dtype=np.int32),
             parent_state=np.zeros((capacity, num_states), dtype=np.int16),
             by_class=np.zeros((capacity, num_states), dtype=np.int16),
             queue=np.full(num_items + 1, -1, dtype=np.int32),
-            cursor=np.array([1, 0, -1], dtype=np.int64),
+            cursor=np.array([1, 0, -1, 0], dtype=np.int64),
         )
         self.arrays.fewest[0, 0] = 0
         self.arrays.queue[0] = 0
@@ -75,6 +75,11 @@ class Table:
     def num_ideals(self) -> int:
         """How many ideals are stored."""
         return int(self.arrays.cursor[0])
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps have been taken, those of the ideal at work aside."""
+        return int(self.arrays.cursor[3])
 
     def grow(self) -> None:
         """Twice the room."""

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
+from solver.exact.ideal_graph import ideal_graph
 from solver.exact.ideal_table import WINDOW
 from solver.exact.link_ideal_kernel import (
     DONE,
@@ -40,7 +41,7 @@ from solver.exact.link_ideal_kernel import (
     grown,
     table_of,
 )
-from solver.exact.throughput_ideals import MAX_SPAN, STEPS_PER_CALL, Assignment, Trial, Verdict, ideal_graph
+from solver.exact.throughput_ideals import MAX_SPAN, STEPS_PER_CALL, Assignment, Trial, Verdict
 from solver.fleets import all_counts, keeps_limits, num_fleets, reachable_worth
 from solver.stage_costs import stage_costs
 

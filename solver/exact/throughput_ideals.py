@@ -1,10 +1,13 @@
-r"""Throughput, acyclic partition, ``1f1b``: the fewest devices that reach each ideal, for a trial period.
+r"""Throughput, acyclic partition: the fewest devices that reach each ideal, for a trial period.
 
 An *ideal* is a set of items that contains all predecessors of its members. The first k stages of a pipeline hold an
 ideal, so a pipeline is a chain of ideals, and stage S = J \\ I costs what the set S costs. For a trial period T the
 program finds, for each ideal it can reach and each number of devices used of the lesser classes, the fewest devices of
 the main class (the most numerous) that reach it with no load above T. If the ideal of all items needs more devices
 than there are, T is proved to be below the optimum; otherwise the chain is a placement.
+
+Under ``gpipe`` a trial has a period for each pass, and a stage has to keep both: every argument below is made for each
+of its two loads by itself. What to conclude from such trials is the matter of :mod:`solver.exact.pass_periods`.
 
 What keeps it small:
 
@@ -26,21 +29,19 @@ Source: the recursion over ideals is that of Tarnawski et al. (2020, §5.1); tri
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from solver.compiled import CompiledInstance, Floats, Ints
-from solver.exact.ideal_domination import next_collector
-from solver.exact.ideal_kernel import DONE, PAUSED, TABLE_FULL, TOO_WIDE, WINDOW_EXCEEDED, IdealGraph, explore
+from solver.compiled import NUM_PASSES, CompiledInstance, Floats, Ints
+from solver.exact.ideal_graph import ideal_graph
+from solver.exact.ideal_kernel import DONE, PAUSED, TABLE_FULL, TOO_WIDE, WINDOW_EXCEEDED, explore
 from solver.exact.ideal_table import Table
 from solver.kernels import stop_flag
-from solver.stage_costs import NO_LIMIT, StageCosts, stage_costs
+from solver.stage_costs import NO_LIMIT, StageCosts, scale_passes, stage_costs
 
 Assignment = list[tuple[int, int]]
 
@@ -64,19 +65,19 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The outcome for one period; ``assignment`` when it was reached."""
+    """The outcome for one period, or one per pass; ``assignment`` when it was reached."""
 
     verdict: Verdict
     assignment: Assignment | None = None
     num_ideals: int = 0
+    num_steps: int = 0
 
 
 def supports(compiled: CompiledInstance, max_count_states: int = MAX_COUNT_STATES) -> bool:
-    """Whether the program covers the instance: one period for both passes, and every item on the ladder of ideals."""
+    """Whether the program covers the instance: every item on the ladder of ideals, and classes that can be counted."""
     classes = _Classes(compiled)
     return (
-        not compiled.is_gpipe
-        and compiled.num_devices <= np.iinfo(np.int16).max
+        compiled.num_devices <= np.iinfo(np.int16).max
         and all(compiled.has_forward)
         and classes.num_states <= max_count_states
         and len(compiled.classes) <= MAX_CLASSES
@@ -113,14 +114,16 @@ class IdealProgram:
         compiled: reduced for the acyclic partition, with :func:`supports`.
         order: item at each position of a topological order.
         max_ideals: how many ideals may be stored before the program gives up (fewer with lesser classes to count).
-        prices: of load and memory per class, ≥ 0; good ones tell sooner what the devices left cannot hold.
+        prices: of load and memory per class, ≥ 0; good ones tell sooner what the devices left cannot hold. Not used
+            under ``gpipe``.
     """
 
     def __init__(
         self, compiled: CompiledInstance, order: Ints, max_ideals: int, prices: tuple[Floats, Floats] | None = None
     ) -> None:
         self.compiled = compiled
-        self._prices = prices
+        self._num_passes = NUM_PASSES if compiled.is_gpipe else 1
+        self._prices = None if compiled.is_gpipe else prices
         self._max_ideals = max_ideals
         self._order = order
         self._classes = _Classes(compiled)
@@ -128,7 +131,7 @@ class IdealProgram:
         position[order] = np.arange(compiled.num_items)
         anchors = self._classes.anchors
         self._anchors: Ints = np.where(anchors >= 0, position[anchors], -1)
-        self._costs = stage_costs(compiled, order, self._classes.order)
+        self._costs = stage_costs(compiled, order, self._classes.order, by_pass=compiled.is_gpipe)
         self._graph = ideal_graph(compiled, self._costs, order)
 
     @property
@@ -139,7 +142,17 @@ class IdealProgram:
     def try_period(
         self, period_ms: float, expired: Callable[[], bool], max_steps: float = math.inf, stop: Ints | None = None
     ) -> Trial:
-        """Whether some pipeline has no load above ``period_ms``.
+        """Whether some pipeline has no load above ``period_ms``; for ``1f1b``. See :meth:`try_periods`."""
+        return self.try_periods((period_ms,), expired, max_steps, stop)
+
+    def try_periods(
+        self,
+        periods_ms: tuple[float, ...],
+        expired: Callable[[], bool],
+        max_steps: float = math.inf,
+        stop: Ints | None = None,
+    ) -> Trial:
+        """Whether some pipeline has no load above ``periods_ms``: one for both passes, or under ``gpipe`` one for each.
 
         Gives up when ``expired``, which is asked between ideals, at once when ``stop[0]`` is set, or after
         ``max_steps``.
@@ -148,16 +161,19 @@ class IdealProgram:
             return Trial(Verdict.GAVE_UP)
         steps_left = max_steps
         stop = np.zeros(1, dtype=np.int64) if stop is None else stop
-        table = Table(1 << 14, self._classes.num_states, self.compiled.num_items)
+        period_ms, costs = periods_ms[0], self._costs
+        if self._num_passes > 1:
+            period_ms, costs = scale_passes(costs, periods_ms)
+        worth, share = self._remaining(period_ms, costs)
+        table = Table(1 << 14, self._classes.num_states, self.compiled.num_items, worth.shape[1])
         max_ideals = self._max_ideals // self._classes.num_states
-        main, share = self._remaining(period_ms)
         while True:
             code = explore(
                 period_ms,
-                self._costs,
+                costs,
                 self._classes.counts,
                 self._anchors,
-                main,
+                worth,
                 share,
                 self._graph,
                 table.arrays,
@@ -169,32 +185,38 @@ class IdealProgram:
             if code == PAUSED:
                 steps_left -= STEPS_PER_CALL
             if code in (WINDOW_EXCEEDED, TOO_WIDE) or steps_left <= 0 or stop[0] or expired():
-                return Trial(Verdict.GAVE_UP, num_ideals=table.num_ideals)
+                return Trial(Verdict.GAVE_UP, None, table.num_ideals, table.num_steps)
             if code == TABLE_FULL:
                 if table.num_ideals * 2 > max_ideals:
-                    return Trial(Verdict.GAVE_UP, num_ideals=table.num_ideals)
+                    return Trial(Verdict.GAVE_UP, None, table.num_ideals, table.num_steps)
                 table.grow()
         chain = table.chain_to_all()
         if chain is None:
-            return Trial(Verdict.IMPOSSIBLE, num_ideals=table.num_ideals)
-        return Trial(Verdict.REACHED, self._assignment(chain), table.num_ideals)
+            return Trial(Verdict.IMPOSSIBLE, None, table.num_ideals, table.num_steps)
+        return Trial(Verdict.REACHED, self._assignment(chain), table.num_ideals, table.num_steps)
 
-    def _remaining(self, period_ms: float) -> tuple[Floats, Floats]:
-        """What each item is worth, by position, and what one device of each class can hold of that within the period.
+    def _remaining(self, period_ms: float, costs: StageCosts) -> tuple[Floats, Floats]:
+        """What each item is worth [I, M], and what one device of each class can hold of that within the period [K, M].
 
-        The main class can hold the period itself. Without prices an item is worth its compute on the main class.
+        The main class can hold the period itself. Without prices an item is worth its compute on the main class, under
+        ``gpipe`` in each pass.
         """
         if self._prices is not None:
             load_prices, memory_prices = (prices[self._classes.order] for prices in self._prices)
             # Memory without a limit has no price.
-            memory_prices = np.where(self._costs.limits < NO_LIMIT, memory_prices, 0.0)
-            holds = load_prices * period_ms + memory_prices * self._costs.limits
+            memory_prices = np.where(costs.limits < NO_LIMIT, memory_prices, 0.0)
+            holds = load_prices * period_ms + memory_prices * costs.limits
             if holds[0] > 0:
                 return self._priced(period_ms, load_prices, memory_prices, holds)
+        rows = [self._unpriced(period_ms, costs.compute[:, p :: self._num_passes]) for p in range(self._num_passes)]
+        return np.stack([worth for worth, _ in rows], axis=1), np.stack([share for _, share in rows], axis=1)
+
+    @staticmethod
+    def _unpriced(period_ms: float, compute: Floats) -> tuple[Floats, Floats]:
+        """For one row of each class; ``compute``: [I, K]."""
         # What takes longer than the period there cannot be there, and would only drown the others in rounding errors.
-        compute = self._costs.compute
         main = np.where(compute[:, 0] <= period_ms * (1 + 1e-9), compute[:, 0], 0.0)
-        share = np.full(len(self._classes.counts), period_ms)
+        share = np.full(compute.shape[1], period_ms)
         for k in range(1, len(share)):
             usable = np.isfinite(compute[:, k]) & (main > 0) & (compute[:, k] <= period_ms)
             with np.errstate(divide="ignore"):
@@ -213,7 +235,7 @@ class IdealProgram:
         # What no device can take within the period is left to the loop to find.
         worth = np.where(np.isfinite(worth), worth, 0.0)
         holds = np.minimum(holds, np.append(np.inf, [worth[column].sum() for column in usable.T[1:]]))
-        return worth * (period_ms / holds[0]), holds * (period_ms / holds[0])
+        return (worth * (period_ms / holds[0]))[:, None], (holds * (period_ms / holds[0]))[:, None]
 
     def _assignment(self, chain: list[tuple[npt.NDArray[np.bool_], int]]) -> Assignment:
         """From ideals as masks of positions, in ascending order, with the class of the stage that ends at each."""
@@ -278,80 +300,3 @@ def span_of(compiled: CompiledInstance, order: Ints) -> int:
     last = np.full(compiled.num_items, -1, dtype=np.int64)
     np.maximum.at(last, edges[:, 1], edges[:, 0])
     return int((np.arange(compiled.num_items) - last).max())
-
-
-def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> IdealGraph:
-    """Which items may follow which, with alike siblings in one order."""
-    size, count = compiled.num_items, len(compiled.tensors)
-    position = np.empty(size, dtype=np.int64)
-    position[order] = np.arange(size)
-    given = np.array(compiled.item_edges, dtype=np.int64).reshape(-1, 2)
-    siblings = np.array(sorted(_order_of_siblings(compiled, position)), dtype=np.int64).reshape(-1, 2)
-    edges = np.unique(np.concatenate([position[given], siblings]), axis=0)
-    last_predecessor = np.full(size, -1, dtype=np.int64)
-    np.maximum.at(last_predecessor, edges[:, 1], edges[:, 0])
-    owner = np.repeat(np.arange(count), costs.num_consumers)
-    consumers = position[np.array([c for tensor in compiled.tensors for c in tensor.consumers], dtype=np.int64)]
-    first_consumer, consumers = compress(count, owner, consumers)
-    earliest, latest = np.full(count, size, dtype=np.int64), np.full(count, -1, dtype=np.int64)
-    np.minimum.at(earliest, owner, consumers)
-    np.maximum.at(latest, owner, consumers)
-    return IdealGraph(
-        *compress(size, edges[:, 0], edges[:, 1]),
-        *compress(size, edges[:, 1], edges[:, 0]),
-        span=int((np.arange(size) - last_predecessor).max(initial=1)),
-        # A producer that comes before all consumers can never join a stage after them: what entered stays entered.
-        forward=costs.producer < earliest,
-        first_consumer=first_consumer,
-        consumers=consumers,
-        collectors=next_collector(
-            size,
-            np.minimum(earliest, costs.producer),
-            np.maximum(latest, costs.producer),
-            np.array([max(tensor.time_ms) for tensor in compiled.tensors]),
-        ),
-    )
-
-
-def compress(size: int, ends: Ints, others: Ints) -> tuple[Ints, Ints]:
-    """Pairs as (first index per end, others)."""
-    first = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=size))]).astype(np.int64)
-    return first, np.ascontiguousarray(others[np.argsort(ends, kind="stable")])
-
-
-def _order_of_siblings(compiled: CompiledInstance, position: Ints) -> set[tuple[int, int]]:
-    """Edges (by position) that make alike siblings enter in one order.
-
-    Siblings are alike when exchanging them changes nothing: same times and memory, the same tensors consumed, tensors
-    of the same times and consumers made, the same predecessors and successors.
-    """
-    before: list[list[int]] = [[] for _ in range(compiled.num_items)]
-    after: list[list[int]] = [[] for _ in range(compiled.num_items)]
-    for a, b in compiled.item_edges:
-        after[a].append(b)
-        before[b].append(a)
-    alike: dict[object, list[int]] = defaultdict(list)
-    for item in range(compiled.num_items):
-        alike[tuple(before[item]), tuple(after[item])].append(item)
-    chains = (
-        sorted(int(position[item]) for item in twins)
-        for siblings in alike.values()
-        if len(siblings) > 1
-        for twins in _split_by_costs(compiled, siblings)
-    )
-    return {pair for chain in chains for pair in pairwise(chain)}
-
-
-def _split_by_costs(compiled: CompiledInstance, siblings: list[int]) -> Iterable[list[int]]:
-    """Siblings with the same times, memory and tensors."""
-    alike: dict[object, list[int]] = defaultdict(list)
-    for item in siblings:
-        tensors = [(index, compiled.tensors[index]) for index in compiled.tensors_of[item]]
-        signature = (
-            compiled.compute_ms[item].sum(axis=1).tobytes(),
-            compiled.memory_bytes[item],
-            tuple(index for index, tensor in tensors if tensor.producer != item),
-            tuple(sorted((t.consumers, t.time_ms, repr(t.sizes)) for _, t in tensors if t.producer == item)),
-        )
-        alike[signature].append(item)
-    return alike.values()

@@ -13,15 +13,20 @@ import math
 from solver.instance import InterconnectModel, ObjectiveKind, Overlap, Partition, PipelineSchedule
 
 
-def enumerate_optimum(instance):
-    """(value, placement) of the best feasible placement, or (None, None) if there is none."""
+def enumerate_feasible(instance):
+    """Every feasible placement: {operator: device}."""
     operators = instance.graph.operators
     devices = instance.cluster.expand()
-    best, best_placement = None, None
     for choice in itertools.product(devices, repeat=len(operators)):
         placement = dict(zip((operator.id for operator in operators), choice, strict=True))
-        if not is_feasible(instance, placement):
-            continue
+        if is_feasible(instance, placement):
+            yield placement
+
+
+def enumerate_optimum(instance):
+    """(value, placement) of the best feasible placement, or (None, None) if there is none."""
+    best, best_placement = None, None
+    for placement in enumerate_feasible(instance):
         value = worth(instance, placement)
         if best is None or value < best:
             best, best_placement = value, {name: device.name for name, device in placement.items()}
@@ -108,10 +113,17 @@ def keeps_partition(instance, placement):
 
 def period(instance, placement):
     """Infinite where data has no way to go."""
+    if instance.objective.schedule is PipelineSchedule.GPIPE:
+        return largest_load(instance, placement, {False}) + largest_load(instance, placement, {True})
+    return largest_load(instance, placement, {False, True})
+
+
+def largest_load(instance, placement, passes):
+    """Over all devices; ``passes`` are those that count, the backward one as true."""
     backward = {o.id: o.is_backward for o in instance.graph.operators}
     overlap = instance.cluster.interconnect.overlap
 
-    def load(device, passes):
+    def load(device):
         compute = sum(
             o.compute_time_ms[device.spec.kind]
             for o in instance.graph.operators
@@ -141,10 +153,7 @@ def period(instance, placement):
             return max(compute, incoming + outgoing)
         return max(compute, incoming, outgoing)
 
-    used = set(placement.values())
-    if instance.objective.schedule is PipelineSchedule.GPIPE:
-        return max(load(d, {False}) for d in used) + max(load(d, {True}) for d in used)
-    return max(load(d, {False, True}) for d in used)
+    return max(load(device) for device in set(placement.values()))
 
 
 def transfer(instance, edge, device):
