@@ -36,7 +36,7 @@ class Dispatcher:
         self._threads: set[threading.Thread] = set()
         self._changing = threading.Lock()
         self._wake = threading.Event()
-        self._stopping = threading.Event()
+        self._warm, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="dispatcher")
         self._chores: list[_Chore] = [
             _Chore(settings.heartbeat_interval_s, self._renew),
@@ -52,7 +52,6 @@ class Dispatcher:
         self._engine.start()
         if is_alone:
             self._recover(everything=True)
-        self._announce()
         self._thread.start()
 
     def begin_stop(self) -> None:
@@ -73,8 +72,8 @@ class Dispatcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether queued jobs get started."""
-        return self._thread.is_alive() and not self._stopping.is_set()
+        """Whether queued jobs get started; not before the first one can be without delay."""
+        return self._warm.is_set() and self._thread.is_alive() and not self._stopping.is_set()
 
     @property
     def num_running(self) -> int:
@@ -86,6 +85,8 @@ class Dispatcher:
         self._wake.set()
 
     def _loop(self) -> None:
+        self._engine.warm_up(self._stopping)
+        self._warm.set()
         while not self._stopping.is_set() or self._jobs:
             self._wake.clear()
             for chore in self._chores:

@@ -29,6 +29,7 @@ _DRAIN_S = 1.0
 _MEMORY_MARGIN = 1.2
 """Beyond its limit by this factor a solve is killed without grace."""
 _START_TRIES = 3
+_REHEARSAL_INTERVAL_S = 5.0
 _KEPT = "The best placement found until then, if any, is kept."
 _log = logging.getLogger(__name__)
 
@@ -38,10 +39,38 @@ _context.set_forkserver_preload(["app.preload"])
 _process_table = threading.Lock()
 
 
-def warm_up() -> None:
-    """Start the forkserver now, so that the first solve need not wait for its imports."""
-    with _process_table:
-        multiprocessing.forkserver.ensure_running()
+def warm_up(stopping: threading.Event) -> None:
+    """Start the forkserver, and return once it has loaded the solver and compiled its kernels, or when ``stopping``.
+
+    Every solve is forked from it, so none has to do that again. With a cache for the kernels it takes a second or two,
+    else up to a minute.
+    """
+    while not stopping.is_set():
+        attempt = _Rehearsal()
+        while attempt.is_alive() and not stopping.is_set():
+            attempt.join(_POLL_S)
+        if attempt.has_succeeded:
+            return
+        stopping.wait(_REHEARSAL_INTERVAL_S)
+
+
+class _Rehearsal(threading.Thread):
+    """Starts a process that does nothing; in a thread, which may be left behind when the service stops meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(name="rehearsal", daemon=True)
+        self.has_succeeded = False
+        self.start()
+
+    def run(self) -> None:
+        try:
+            process = _context.Process(target=int, name="rehearsal")
+            with _process_table:
+                process.start()
+                process.join()
+            self.has_succeeded = process.exitcode == 0
+        except (OSError, EOFError):
+            _log.exception("the processes of solves cannot be started; trying again")
 
 
 def supervise(task: Task, watch: Watch) -> Outcome:

@@ -7,6 +7,7 @@ best placement is known.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -88,7 +89,10 @@ class Engine(Protocol):
     name: str
 
     def start(self) -> None:
-        """Get ready. Raises :class:`OSError` in a sentence for the operator."""
+        """Connect. Raises :class:`OSError` in a sentence for the operator."""
+
+    def warm_up(self, stopping: threading.Event) -> None:
+        """Return once a task can be started without delay, or when ``stopping`` is set."""
 
     def count_slots(self) -> int:
         """Cores that all solves share."""

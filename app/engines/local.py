@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from app.engines import Outcome, Task, Watch
 from app.supervision import supervise, warm_up
 
@@ -15,8 +17,11 @@ class LocalEngine:
         self._slots = slots
 
     def start(self) -> None:
-        """Load the solver, so that the first solve need not wait for it."""
-        warm_up()
+        """There is nothing to connect to."""
+
+    def warm_up(self, stopping: threading.Event) -> None:
+        """Load the solver and compile its kernels, so that no solve need wait for that."""
+        warm_up(stopping)
 
     def count_slots(self) -> int:
         """The cores that solves may use."""

@@ -45,6 +45,9 @@ class RayEngine:
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
             raise OSError(f"cannot reach the Ray cluster {self._address or ''}: {error}") from error
 
+    def warm_up(self, stopping: threading.Event) -> None:
+        """Nothing: the nodes come and go, and each solve loads the solver on its own."""
+
     def count_slots(self) -> int:
         """The cores of all nodes that are alive."""
         if (now := time.monotonic()) - self._counted >= _COUNT_INTERVAL_S:

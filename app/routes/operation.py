@@ -29,7 +29,7 @@ async def check_readiness(runtime: RuntimeOf) -> Health:
     """Asks the database, and for a live dispatcher."""
     await to_thread.run_sync(runtime.database.ping)
     if not await to_thread.run_sync(lambda: runtime.solves_jobs):
-        detail = "The service is stopping, or no dispatcher runs jobs."
+        detail = "The service is starting or stopping, or no dispatcher runs jobs."
         raise ProblemError(describe("not-ready", detail, HTTPStatus.SERVICE_UNAVAILABLE), {"Retry-After": "5"})
     return Health(status="ready")
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -44,6 +45,7 @@ class Witness:
 def local():
     made = LocalEngine(slots=2)
     made.start()
+    made.warm_up(threading.Event())
     yield made
     made.stop()
 

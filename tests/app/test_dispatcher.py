@@ -1,0 +1,120 @@
+"""The dispatcher with an engine that does as it is told: getting ready, and a database that goes away."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from app import supervision
+from app.database import Database
+from app.dispatcher import Dispatcher
+from app.engines import Outcome
+from app.engines.local import LocalEngine
+from app.leases import LeaseStore
+from app.metrics import Metrics
+from app.placement_records import NewPlacement
+from app.placements import PlacementStore
+from app.problems import describe
+from app.settings import Settings
+
+PATIENCE_S = 20
+NEW = NewPlacement(tenant="default", request=b"", digest="d", time_limit_s=1, workers=1, fingerprint="f")
+
+
+class Engine:
+    name = "told"
+
+    def __init__(self):
+        self.is_warm, self.was_stopped, self.has_run = threading.Event(), threading.Event(), threading.Event()
+
+    def start(self):
+        pass
+
+    def warm_up(self, stopping):
+        while not self.is_warm.wait(0.01):
+            if stopping.is_set():
+                return
+
+    def count_slots(self):
+        return 1
+
+    def run(self, _task, watch):
+        watch.note_start()
+        self.has_run.set()
+        return Outcome(None, describe("solver-defect", "it has no solver"))
+
+    def stop(self):
+        self.was_stopped.set()
+
+
+@pytest.fixture
+def parts(tmp_path):
+    url = f"sqlite:///{tmp_path}/jobs.sqlite3"
+    database, engine = Database(url, busy_timeout_s=5), Engine()
+    database.migrate()
+    placements = PlacementStore(database, dispatcher_timeout_s=30)
+    dispatcher = Dispatcher(
+        LeaseStore(database, lease_s=30), engine, Settings(database_url=url, slots=1), Metrics(placements.read_queue)
+    )
+    dispatcher.start(is_alone=True)
+    yield dispatcher, engine, placements
+    dispatcher.stop()
+    assert engine.was_stopped.is_set()
+    database.close()
+
+
+def test_nothing_is_started_before_it_can_be_without_delay(parts):
+    dispatcher, engine, placements = parts
+    placements.create(NEW)
+    dispatcher.wake()
+    assert not engine.has_run.wait(0.2)
+    assert not dispatcher.is_alive
+    assert placements.count_slots() == 0
+    engine.is_warm.set()
+    assert engine.has_run.wait(PATIENCE_S)
+    assert dispatcher.is_alive
+    assert placements.count_slots() == 1
+
+
+def test_a_dispatcher_that_gets_ready_can_be_stopped(parts):
+    dispatcher, _, placements = parts
+    dispatcher.stop()
+    assert placements.count_slots() == 0
+
+
+def test_getting_ready_is_tried_until_it_succeeds(monkeypatch):
+    monkeypatch.setattr(supervision, "_REHEARSAL_INTERVAL_S", 0.01)
+    process, tries = supervision._context.Process, []
+
+    def start(*arguments, **options):
+        tries.append(options)
+        if len(tries) < 3:
+            raise OSError("no processes left")
+        return process(*arguments, **options)
+
+    monkeypatch.setattr(supervision._context, "Process", start)
+    LocalEngine(slots=1).warm_up(threading.Event())
+    assert len(tries) == 3
+
+
+def test_getting_ready_ends_when_the_service_stops(monkeypatch):
+    waits = threading.Event()
+    monkeypatch.setattr(supervision, "_process_table", _Taken(waits))
+    stopping = threading.Event()
+    threading.Timer(0.2, stopping.set).start()
+    LocalEngine(slots=1).warm_up(stopping)
+    waits.set()
+
+
+class _Taken:
+    """A lock that is free only once the event is set."""
+
+    def __init__(self, event):
+        self._event = event
+
+    def __enter__(self):
+        self._event.wait(PATIENCE_S)
+
+    def __exit__(self, *_):
+        pass
