@@ -49,6 +49,7 @@ from solver.result import (
 from solver.search import Search
 from solver.sets import SetSearch
 from solver.validation import validate, validate_options
+from solver.wide import find_wide
 
 FIRST_STEPS = 40_000_000
 """Steps (about a second) that the ideal program gets before others are called in; counted, so that it is repeatable."""
@@ -252,7 +253,9 @@ class _Run:
             value = search.objective_value
             if value is not None and max(bounds) >= value * (1 - OPTIMALITY_TOLERANCE):
                 return
-        if is_modelled(self.acyclic) and not search.over:
+        if not is_modelled(self.acyclic):
+            find_wide(search, self.acyclic, self.methods, LADDER_SHARE)
+        elif not search.over:
             self.methods.append(LadderModel.name)
             limit_s = search.remaining_s * LADDER_SHARE
             run_formulation(search, LadderModel, self.acyclic, limit_s, workers=self.workers, proves=False)
@@ -275,6 +278,8 @@ class _Run:
         if program is not None:
             self.methods.append("ideals")
             self._run_ideals(program, FIRST_STEPS if modelled else math.inf, *claims)
+        if not modelled:
+            find_wide(search, self.acyclic, self.methods)
         if search.over or not modelled:
             return
         rival = None

@@ -11,6 +11,8 @@ from solver.exact import link_ideals, throughput_ideals
 from solver.exact.link_ideals import LinkIdealProgram
 from solver.exact.throughput_ideals import IdealProgram
 from solver.heuristics.annealing import anneal
+from solver.heuristics.bisection import bisected_order
+from solver.heuristics.borders import Borders
 from solver.heuristics.moves import Annealing
 from solver.heuristics.segments import place_segments
 from solver.heuristics.sequences import Sequences
@@ -56,6 +58,8 @@ def _run_heuristics(compiled: CompiledInstance, order: Ints, stop: Ints) -> None
         anneal(over_host, start, target=lambda: PERIOD_MS, seed=0, expired=lambda: False, num_rounds=1), 1
     ):
         pass
+    Borders(over_host).improve(start, 1, 0, stop)
+    bisected_order(over_host, 0, 1)
     Sequences(compiled).search(order, None, PERIOD_MS, PERIOD_MS, 0, stop)
     Annealing(compiled).improve(start, PERIOD_MS, 0.0, 0, stop)
 

@@ -58,17 +58,25 @@ def place_segments(
         steps_left -= table.steps()
         if steps_left < 0:
             return
-        # With a limit, segments end early; it is raised until the order has an answer.
-        limit = best if math.isfinite(best) else max(bound_ms * 1.25, 1e-9)
-        ceiling = best if math.isfinite(best) else table.worst
-        while True:
-            value, assignment = table.cut(order, limit)
-            if assignment is not None or limit >= ceiling:
-                break
-            limit = min(limit * 1.6, ceiling)
+        value, assignment = table.best_cut(order, bound_ms, best)
         if assignment is not None and value < best:
             best = value
             yield assignment
+
+
+def cut_order(compiled: CompiledInstance, order: Ints, bound_ms: float, best_ms: float) -> Assignment | None:
+    """The best cut of one topological order where it is better than ``best_ms``; a greedy one where it takes too long.
+
+    Args:
+        compiled: reduced for the acyclic partition.
+        order: all items.
+        bound_ms: a lower bound of the period.
+        best_ms: a period known already, or infinite.
+    """
+    table = _Table(compiled)
+    if table.steps() > MAX_STEPS:
+        return place_greedily(compiled, order, bound_ms)
+    return table.best_cut(order, bound_ms, best_ms)[1]
 
 
 def place_greedily(compiled: CompiledInstance, order: Ints, bound_ms: float) -> Assignment | None:
@@ -136,6 +144,17 @@ class _Table:
         counts = np.array([c.count for c in self.compiled.classes], dtype=np.int64)
         ends, classes = _fill(order, counts, self.costs, limit * (1 + 1e-12))
         return ends, classes
+
+    def best_cut(self, order: Ints, bound_ms: float, best_ms: float) -> tuple[float, Assignment | None]:
+        """The best cut of ``order``, as long as it is not worse than ``best_ms``."""
+        # With a limit, segments end early; it is raised until the order has an answer.
+        known = math.isfinite(best_ms)
+        limit, ceiling = (best_ms, best_ms) if known else (max(bound_ms * 1.25, 1e-9), self.worst)
+        while True:
+            value, assignment = self.cut(order, limit)
+            if assignment is not None or limit >= ceiling:
+                return value, assignment
+            limit = min(limit * 1.6, ceiling)
 
     def cut(self, order: Ints, limit: float) -> tuple[float, Assignment | None]:
         """The best cut of ``order`` with loads up to ``limit``; ``None`` if there is none."""
