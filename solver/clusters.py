@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from solver.bounds import bound_period
-from solver.compiled import CompiledInstance, Ints
+from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact import link_ideals
+from solver.exact.fleet_ideals import FleetIdealProgram
 from solver.exact.link_ideals import LinkIdealProgram
 from solver.exact.throughput_ideals import IdealProgram, Verdict, span_of, supports
 from solver.fleet_search import FleetSearch
@@ -44,6 +45,8 @@ FIRST_STEP, RELAXED_GAP, IDEALS_SHARE = 0.02, 1e-4, 0.4
 """The ideal program tries periods 2, 4, 8 … % above the bound, then bisects down to a gap, in a share of the time."""
 INSIDE = 1 - 4e-7
 """Periods this far below a limit stay below it, however the units of a model are rounded."""
+
+Program = IdealProgram | FleetIdealProgram | LinkIdealProgram
 
 
 def needs_cluster_search(instance: Instance) -> bool:
@@ -228,8 +231,12 @@ class ClusterSearch:
     def _run_ideals(self) -> None:
         """The ideal program on the optimistic instance: bounds, and placements good where links matter little."""
         search, coarse = self._search, self._coarse
-        if self._fleets is not None and link_ideals.supports(coarse):
-            self._run_counted_ideals(coarse, "ideals")
+        if self._fleets is not None:
+            if not search.over and not coarse.is_gpipe and all(coarse.has_forward):
+                limits = MAX_IDEALS, MAX_COUNT_STATES
+                fleets = self._fleets.program(self._narrow_order(coarse), self._prices_of, limits)
+                if fleets.fits:
+                    self._close(fleets, coarse, "ideals")
             return
         if search.over or coarse.is_gpipe or not supports(coarse, MAX_COUNT_STATES):
             return
@@ -241,20 +248,19 @@ class ClusterSearch:
 
     def _run_link_ideals(self) -> None:
         """The ideal program that tells the links of used devices from those of idle ones."""
-        if self._reduced.links is not None:
-            self._run_counted_ideals(self._reduced, "link ideals")
-
-    def _run_counted_ideals(self, compiled: CompiledInstance, method: str) -> None:
-        """The ideal program that counts the devices used of every class."""
-        search = self._search
-        if search.over or not link_ideals.supports(compiled):
+        search, reduced = self._search, self._reduced
+        if search.over or reduced.links is None or not link_ideals.supports(reduced):
             return
-        prices = find_prices(compiled, search.remaining_s * PRICES_SHARE)
+        prices = self._prices_of(reduced)
         if prices is None:
             return
-        program = LinkIdealProgram(compiled, self._narrow_order(compiled), (prices.of_load, prices.of_memory))
-        if not program.fits:
-            return
+        program = LinkIdealProgram(reduced, self._narrow_order(reduced), prices)
+        if program.fits:
+            self._close(program, reduced, "link ideals")
+
+    def _close(self, program: FleetIdealProgram | LinkIdealProgram, compiled: CompiledInstance, method: str) -> None:
+        """Raise the bound of the objective as far as ``program`` can."""
+        search = self._search
         self._methods.append(method)
         if not self._is_cost:
             self._bisect(program, compiled, method)
@@ -267,11 +273,17 @@ class ClusterSearch:
             if is_infeasible and search.placement is None:
                 search.infeasible_by = method
 
+    def _prices_of(self, compiled: CompiledInstance) -> tuple[Floats, Floats] | None:
+        prices = find_prices(compiled, self._search.remaining_s * PRICES_SHARE)
+        return None if prices is None else (prices.of_load, prices.of_memory)
+
     def _narrow_order(self, compiled: CompiledInstance) -> Ints:
         orders = itertools.islice(topological_orders(compiled, self._search.options.seed), 4)
         return min(orders, key=lambda order: span_of(compiled, order))
 
-    def _bisect(self, program: IdealProgram | LinkIdealProgram, compiled: CompiledInstance, method: str) -> None:
+    def _bisect(
+        self, program: IdealProgram | FleetIdealProgram | LinkIdealProgram, compiled: CompiledInstance, method: str
+    ) -> None:
         """Raise the bound until the program, which is optimistic, reaches a period little above it."""
         search = self._search
         deadline = search.elapsed_s + search.remaining_s * IDEALS_SHARE

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 
 from solver.compiled import CompiledInstance, Ints
+from solver.exact.fleet_ideals import FleetIdealProgram, Prices
 from solver.exact.link_ideals import LinkIdealProgram
 from solver.exact.throughput_ideals import Assignment, Verdict
 from solver.fleets import ROOM, Fleets, keeps_limits
@@ -36,6 +37,7 @@ class FleetSearch:
         self._longest_ms = search.instance.constraints.longest_period_ms
         self._bounds = FleetBounds(coarse, fleets, self._longest_ms)
         self._fleets = fleets
+        self._is_largest = fleets.largest_within(math.inf)
         self._draws = np.random.default_rng(search.options.seed)
 
     def bound(self, limit_s: float) -> float:
@@ -52,8 +54,14 @@ class FleetSearch:
             self._search.claim_bound(cost, "prices")
         return 0.0 if cost < math.inf else math.inf
 
+    def program(
+        self, order: Ints, find_prices: Callable[[CompiledInstance], Prices | None], limits: tuple[int, int]
+    ) -> FleetIdealProgram:
+        """The ideal program for these fleets; what it proves of each is kept here."""
+        return FleetIdealProgram(self._coarse, order, self._fleets, self._bounds.periods, find_prices, limits)
+
     def bisect_cost(
-        self, program: LinkIdealProgram, period_ms: float, share: float, method: str, stop: Ints
+        self, program: FleetIdealProgram | LinkIdealProgram, period_ms: float, share: float, method: str, stop: Ints
     ) -> tuple[bool, list[Assignment]]:
         """Raise the bound of the cost to where the program, which is optimistic, finds a way within ``period_ms``.
 
@@ -98,7 +106,7 @@ class FleetSearch:
                 hopeful &= fleets.costs < value / ROOM
             ranks = fleets.costs
         else:
-            hopeful &= fleets.is_largest
+            hopeful &= self._is_largest
             ranks = bounds.periods
         chosen = np.flatnonzero(hopeful)
         if not len(chosen):

@@ -65,12 +65,22 @@ class Fleets:
     Attributes:
         counts: [F, C] devices used of each class.
         costs: [F].
-        is_largest: [F] whether no device can be added within the limits.
+        sizes: [C] devices that there are.
     """
 
     counts: Ints
     costs: Floats
-    is_largest: npt.NDArray[np.bool_]
+    sizes: Ints
+
+    def largest_within(self, max_cost: float) -> npt.NDArray[np.bool_]:
+        """[F]: whether a fleet costs so much at most, and no device can be added to it within that and the limits."""
+        strides = np.concatenate([[1], np.cumprod(self.sizes[:-1] + 1)]).astype(np.int64)
+        numbers = self.counts @ strides
+        kept = self.costs <= max_cost * ROOM
+        largest = kept.copy()
+        for k, stride in enumerate(strides):
+            largest &= (self.counts[:, k] == self.sizes[k]) | ~np.isin(numbers + stride, numbers[kept])
+        return largest
 
 
 def find_fleets(compiled: CompiledInstance) -> Fleets | None:
@@ -79,15 +89,10 @@ def find_fleets(compiled: CompiledInstance) -> Fleets | None:
         return None
     counts = all_counts(compiled)
     kept = keeps_limits(compiled, counts)
-    is_largest = kept.copy()
-    stride = 1
-    for k, device_class in enumerate(compiled.classes):
-        more = np.flatnonzero(kept & (counts[:, k] < device_class.count))
-        is_largest[more] &= ~kept[more + stride]
-        stride *= device_class.count + 1
     for pattern in np.unique(compiled.allowed, axis=0):
         kept &= counts[:, pattern].sum(axis=1) > 0
-    return Fleets(counts[kept], costs_of(compiled, counts[kept]), is_largest[kept])
+    sizes = np.array([c.count for c in compiled.classes], dtype=np.int64)
+    return Fleets(counts[kept], costs_of(compiled, counts[kept]), sizes)
 
 
 def reachable_worth(compiled: CompiledInstance, kept: npt.NDArray[np.bool_], holds: Floats) -> Floats:

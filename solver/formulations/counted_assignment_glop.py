@@ -78,5 +78,5 @@ class FleetBounds:
         if prices is None:
             return False
         bounds = bound_by_counts(self._compiled, prices, self.fleets.counts)
-        self.periods = np.maximum(self.periods, bounds)
+        np.maximum(self.periods, bounds, out=self.periods)
         return float(self.periods[fleet]) > before * (1 + STEP)

@@ -12,6 +12,7 @@ import pytest
 from solver.clusters import unite_similar
 from solver.compiled import compile_instance
 from solver.exact import link_ideals
+from solver.exact.fleet_ideals import FleetIdealProgram
 from solver.exact.throughput_ideals import Verdict
 from solver.fleets import all_counts, find_fleets, keeps_limits, limits_fleets, reachable_worth
 from solver.formulations.counted_assignment_glop import FleetBounds
@@ -82,6 +83,15 @@ def test_no_fleet_does_better_than_its_bound(chunk):
     assert tight > 3
 
 
+def program_by_fleet(compiled, order):
+    def prices_of(part):
+        prices = find_prices(part)
+        return None if prices is None else (prices.of_load, prices.of_memory)
+
+    fleets = find_fleets(compiled)
+    return FleetIdealProgram(compiled, order, fleets, np.zeros(len(fleets.costs)), prices_of, (100_000, 2048))
+
+
 @pytest.mark.parametrize("chunk", range(3))
 def test_what_the_ideal_program_calls_impossible_within_limits_is(chunk):
     impossible = 0
@@ -94,6 +104,8 @@ def test_what_the_ideal_program_calls_impossible_within_limits_is(chunk):
                 continue
             order = next(iter(topological_orders(compiled, seed)))
             program = link_ideals.LinkIdealProgram(compiled, order, (prices.of_load, prices.of_memory))
+            if compiled is not reduced:
+                program = program_by_fleet(compiled, order)
             for time, price in (*worths[:3], (4.0, 1.4), (8.0, 2.0)):
                 for factor, longer in ((ROUNDING, ROUNDING), (ROUNDING, 0.9), (0.8, ROUNDING)):
                     program.limit_cost(price * factor)
@@ -139,4 +151,4 @@ def test_without_limits_every_fleet_will_do():
     compiled = compile_instance(instance)
     assert not limits_fleets(instance)
     assert keeps_limits(compiled, all_counts(compiled)).all()
-    assert find_fleets(compiled).is_largest.sum() == 1
+    assert find_fleets(compiled).largest_within(math.inf).sum() == 1
