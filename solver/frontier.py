@@ -47,6 +47,8 @@ NEAR = 1e-9
 END_SHARE = 0.25
 """Part of the remaining time that each end of the frontier may take."""
 LEAST_SEARCH_S = 0.01
+FIRST_GAPS = (0.05, 0.01)
+"""Every level is brought this near before any is searched further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,10 @@ class _Sweep:
         self._found: list[_Found] = []
         self._claims: list[tuple[int, float]] = []
         self._num_tries = np.zeros(len(self._levels))
+        self._is_exhausted = np.zeros(len(self._levels), dtype=np.bool_)
         self._barren: set[float] = set()
         self._num_searches = 0
+        self._wanted_gap = options.relative_gap
         self._out_of_memory = False
         self._reasons: tuple[InfeasibilityReason, ...] = ()
         self._report = SolverReport()
@@ -184,10 +188,14 @@ class _Sweep:
 
     def run(self) -> Frontier:
         last = len(self._levels) - 1
+        self._wanted_gap = max(FIRST_GAPS[0], self._options.relative_gap)
         if self._search_period(last, self._remaining_s * END_SHARE).status is not Status.INFEASIBLE and not self._over:
             self._search_cost(self._remaining_s * END_SHARE)
-        while not self._over and (level := self._next_level()) is not None:
-            self._fill(*level)
+        for gap in (*FIRST_GAPS, 0.0):
+            self._wanted_gap = max(gap, self._options.relative_gap)
+            self._num_tries = np.where(self._is_exhausted, math.inf, 0.0)
+            while not self._over and (level := self._next_level()) is not None:
+                self._fill(*level)
         return self._answer()
 
     def _search_period(self, level: int, limit_s: float) -> Result:
@@ -227,7 +235,11 @@ class _Sweep:
 
         result = solve(
             instance,
-            replace(self._options, time_limit_s=max(limit_s, LEAST_SEARCH_S)),
+            replace(
+                self._options,
+                time_limit_s=max(limit_s, LEAST_SEARCH_S),
+                relative_gap=self._options.relative_gap if kind is ObjectiveKind.COST else self._wanted_gap,
+            ),
             on_progress=note,
             stop=self._stop,
             hint=hints[0].placement if hints else None,
@@ -296,7 +308,7 @@ class _Sweep:
     def _next_level(self) -> tuple[int, float] | None:
         """The level to search next and the time for it: in the widest unknown stretch, of the least tried."""
         gaps = self._gaps()
-        is_open = (gaps > max(self._options.relative_gap, OPTIMALITY_TOLERANCE)) & np.isfinite(self._num_tries)
+        is_open = (gaps > max(self._wanted_gap, OPTIMALITY_TOLERANCE)) & np.isfinite(self._num_tries)
         wanted = math.inf
         if len(self._found) >= self._max_points:
             is_open &= np.isin(np.arange(len(gaps)), [self._levels.index(found.cost) for found in self._found])
@@ -319,10 +331,11 @@ class _Sweep:
         """Search a level; one that an unfinished search used up its means on is not tried again."""
         best = float(self._best()[level])
         began, known = self._elapsed_s, [(found.cost, found.period_ms) for found in self._found]
-        self._search_period(level, limit_s)
+        result = self._search_period(level, limit_s)
         if known == [(found.cost, found.period_ms) for found in self._found]:
             self._barren.add(best)
         gave_up = self._elapsed_s - began < limit_s / 2 and not self._over
+        self._is_exhausted[level] = gave_up and result.stop_reason is not StopReason.GAP_LIMIT
         self._num_tries[level] += math.inf if gave_up else 1
 
     def _points(self) -> tuple[FrontierPoint, ...]:
