@@ -104,6 +104,16 @@ def scale_passes(costs: StageCosts, periods: Sequence[float]) -> tuple[float, St
         return longest, costs._replace(compute=scale(costs.compute), times=scale(costs.times))
 
 
+def divide_period(costs: StageCosts, share: float) -> StageCosts:
+    """With ``share`` of a period for the forward pass, and the rest for the backward pass: rows in periods of both.
+
+    A stage keeps its part in both passes if all rows keep the period. ``costs`` has the rows of both passes; the share
+    is neither 0 nor 1.
+    """
+    parts = np.tile([share, 1 - share], len(costs.limits))
+    return costs._replace(compute=costs.compute / parts, times=costs.times / parts)
+
+
 @kernel
 def crossings(makes: bool, made_inside: bool, num_inside: int, num_consumers: int) -> tuple[int, int]:  # noqa: FBT001
     """How an item that makes or needs a tensor changes, by joining, how often it comes in and goes out: −1, 0 or 1.

@@ -3,14 +3,18 @@
 Any way to cut a topological order into consecutive segments is an acyclic partition. For one order a dynamic program
 finds the best cut: its state is how many items are placed and how many devices of each class are used, its value the
 largest load so far. Segments grow item by item, so that loads are kept up to date rather than computed anew.
-Several orders are tried; the loads are those of ``1f1b``, also where the schedule is ``gpipe`` (the verifier tells what
-such an answer is worth there).
+Several orders are tried.
+
+Under ``gpipe`` the period is divided between the passes: with s of it for the forward pass, a load is the larger of
+forward load ÷ s and backward load ÷ (1 − s). A placement is worth no more than the largest of these loads, and as much
+for the best s, so a few shares are tried around that of the forward compute.
 
 Source: own; for a path graph this is the classical chain partitioning problem.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -20,7 +24,7 @@ import numpy.typing as npt
 from solver.compiled import CompiledInstance, Ints
 from solver.heuristics.orders import topological_orders
 from solver.kernels import kernel
-from solver.stage_costs import NO_LIMIT, StageCosts, crossings, load, stage_costs
+from solver.stage_costs import NO_LIMIT, StageCosts, crossings, divide_period, load, stage_costs
 
 MAX_STATES = 4096
 """Largest number of used-device counts the program keeps per prefix; beyond it small classes are left aside."""
@@ -29,6 +33,8 @@ MAX_STEPS = 2e9
 GREEDY_ROUNDS = 60
 FEWEST_ROUNDS = 12
 MAX_GREEDY_STEPS = 200_000_000
+SHARE_STEPS = (0.0, -0.05, 0.05, -0.15, 0.15)
+"""How far the forward pass's share of a period is moved towards nothing, or all."""
 
 Assignment = list[tuple[int, int]]
 
@@ -44,10 +50,10 @@ def place_segments(
         seed: of the random orders.
         expired: asked between orders.
     """
-    table = _Table(compiled)
+    tables = _tables(compiled)
     best = math.inf
     steps_left = MAX_STEPS
-    for order in topological_orders(compiled, seed):
+    for order, table in itertools.product(topological_orders(compiled, seed), tables):
         if math.isinf(best):
             # Also when time is over already: it takes an instant, and an answer is better than none.
             start = place_greedily(compiled, order, bound_ms)
@@ -73,7 +79,7 @@ def cut_order(compiled: CompiledInstance, order: Ints, bound_ms: float, best_ms:
         bound_ms: a lower bound of the period.
         best_ms: a period known already, or infinite.
     """
-    table = _Table(compiled)
+    table = _tables(compiled)[0]
     if table.steps() > MAX_STEPS:
         return place_greedily(compiled, order, bound_ms)
     return table.best_cut(order, bound_ms, best_ms)[1]
@@ -85,7 +91,7 @@ def place_greedily(compiled: CompiledInstance, order: Ints, bound_ms: float) -> 
     Each time the class that gets furthest within the limit comes next, of equals the one with most devices left. So a
     device that something is pinned to waits for what is pinned to it.
     """
-    table = _Table(compiled)
+    table = _tables(compiled)[0]
     low, high = bound_ms, table.worst
     best: tuple[Ints, Ints] | None = None
     steps = len(order) * len(compiled.classes)
@@ -112,12 +118,26 @@ def place_greedily(compiled: CompiledInstance, order: Ints, bound_ms: float) -> 
     return assignment
 
 
+def _tables(compiled: CompiledInstance) -> list[_Table]:
+    """One for ``1f1b``; under ``gpipe`` one for each share, the most promising first."""
+    costs = stage_costs(
+        compiled, np.arange(compiled.num_items), range(len(compiled.classes)), by_pass=compiled.is_gpipe
+    )
+    if not compiled.is_gpipe:
+        return [_Table(compiled, costs)]
+    finite = np.where(compiled.allowed[:, :, None], compiled.compute_ms, 0.0)
+    forward, backward = finite.max(axis=1, initial=0.0).sum(axis=0)
+    share = float(forward / (forward + backward)) if forward > 0 and backward > 0 else 0.5
+    shares = [share + step * min(share, 1 - share) for step in SHARE_STEPS]
+    return [_Table(compiled, divide_period(costs, own)) for own in shares]
+
+
 class _Table:
     """The instance as flat arrays for the compiled loops."""
 
-    def __init__(self, compiled: CompiledInstance) -> None:
+    def __init__(self, compiled: CompiledInstance, costs: StageCosts) -> None:
         self.compiled = compiled
-        self.costs = stage_costs(compiled, np.arange(compiled.num_items), range(len(compiled.classes)))
+        self.costs = costs
         self.counts = self._choose_counts([c.count for c in compiled.classes])
         self.num_states = math.prod(n + 1 for n in self.counts)
         compute, times = self.costs.compute, self.costs.times
@@ -191,6 +211,8 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
 ) -> tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     compute, memory, limits, overlap, producer, num_consumers, times, first, touching = costs
     size, num_classes = len(order), len(counts)
+    num_rows = compute.shape[1]
+    num_passes = num_rows // num_classes
     best = np.full((size + 1, num_states), np.inf)
     came_from = np.full((size + 1, num_states), -1, dtype=np.int32)
     by_class = np.zeros((size + 1, num_states), dtype=np.int16)
@@ -205,9 +227,9 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
                 break
         if not reachable:
             continue
-        spent = np.zeros(num_classes)
-        incoming = np.zeros(num_classes)
-        outgoing = np.zeros(num_classes)
+        spent = np.zeros(num_rows)
+        incoming = np.zeros(num_rows)
+        outgoing = np.zeros(num_rows)
         held = 0
         end = start
         while end < size:
@@ -223,19 +245,22 @@ def _cut(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
                 else:
                     inside[tensor] += 1
                 if enters:
-                    for k in range(num_classes):
-                        incoming[k] += enters * times[tensor, k]
+                    for row in range(num_rows):
+                        incoming[row] += enters * times[tensor, row]
                 if leaves:
-                    for k in range(num_classes):
-                        outgoing[k] += leaves * times[tensor, k]
+                    for row in range(num_rows):
+                        outgoing[row] += leaves * times[tensor, row]
             end += 1
             possible = False
             for k in range(num_classes):
-                spent[k] += compute[item, k]
-                if counts[k] == 0 or spent[k] > limit or held > limits[k]:
+                bare = cost = 0.0
+                for row in range(k * num_passes, (k + 1) * num_passes):
+                    spent[row] += compute[item, row]
+                    bare = max(bare, spent[row])
+                    cost = max(cost, load(overlap, spent[row], incoming[row], outgoing[row]))
+                if counts[k] == 0 or bare > limit or held > limits[k]:
                     continue
                 possible = True
-                cost = load(overlap, spent[k], incoming[k], outgoing[k])
                 if cost > limit:
                     continue
                 for state in range(num_states):
@@ -282,12 +307,14 @@ def _fill(
     classes = np.zeros(len(ends), dtype=np.int64)
     inside = np.zeros(len(costs.producer), dtype=np.int64)
     home = np.zeros(len(costs.producer), dtype=np.bool_)
+    num_passes = costs.compute.shape[1] // len(counts)
     start = num_segments = 0
     while start < size and num_segments < len(ends):
         furthest = start
         chosen = -1
         for k in range(len(counts)):
-            if remaining[k] == 0 or costs.compute[order[start], k] > limit:
+            rows = slice(k * num_passes, (k + 1) * num_passes)
+            if remaining[k] == 0 or costs.compute[order[start], rows].max() > limit:
                 continue
             end = _reach(order, start, k, costs, limit, home, inside)
             if end > furthest or (end == furthest > start and remaining[k] > remaining[chosen]):
@@ -303,7 +330,7 @@ def _fill(
 
 
 @kernel
-def _reach(
+def _reach(  # noqa: PLR0912  one loop nest, kept whole for the compiler
     order: Ints, start: int, k: int, costs: StageCosts, limit: float, home: npt.NDArray[np.bool_], inside: Ints
 ) -> int:
     """The end of the longest segment from ``start`` whose load on class ``k`` is within the limit.
@@ -311,14 +338,22 @@ def _reach(
     ``home`` and ``inside`` are blank, and left so.
     """
     compute, memory, limits, overlap, producer, num_consumers, times, first, touching = costs
+    num_passes = compute.shape[1] // len(limits)
+    rows = range(k * num_passes, (k + 1) * num_passes)
     held = 0
-    spent = incoming = outgoing = 0.0
+    spent = np.zeros(num_passes)
+    incoming = np.zeros(num_passes)
+    outgoing = np.zeros(num_passes)
     end = longest = start
     while end < len(order):
         item = order[end]
-        spent += compute[item, k]
         held = min(held + memory[item], NO_LIMIT)
-        if spent > limit or held > limits[k]:
+        fits = held <= limits[k]
+        for p, row in enumerate(rows):
+            spent[p] += compute[item, row]
+            if spent[p] > limit:
+                fits = False
+        if not fits:
             break
         for index in range(first[item], first[item + 1]):
             tensor = touching[index]
@@ -327,10 +362,14 @@ def _reach(
                 home[tensor] = True
             else:
                 inside[tensor] += 1
-            incoming += enters * times[tensor, k]
-            outgoing += leaves * times[tensor, k]
+            for p, row in enumerate(rows):
+                incoming[p] += enters * times[tensor, row]
+                outgoing[p] += leaves * times[tensor, row]
         end += 1
-        if load(overlap, spent, incoming, outgoing) <= limit:
+        for p in range(num_passes):
+            if load(overlap, spent[p], incoming[p], outgoing[p]) > limit:
+                fits = False
+        if fits:
             longest = end
     for position in range(start, end):
         item = order[position]
