@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo serve test lint audit format openapi bench lock clean test-faults test-fuzz test-load test-scale-out
+.PHONY: help install demo serve test lint audit format openapi bench lock clean test-deep test-faults test-fuzz test-load test-scale-out
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,8 +24,12 @@ demo: install ## place the example graph and print placement, stages and gap
 serve: install ## the HTTP service on 127.0.0.1:8000
 	$(BIN)/placewright serve
 
-test: install ## the whole test suite
-	$(BIN)/python -m pytest
+SPREAD := --numprocesses logical --maxprocesses 4 --dist worksteal
+test: install ## the whole test suite, in as many processes as there are cores, at most 4
+	$(BIN)/python -m pytest $(SPREAD)
+
+test-deep: install ## the whole test suite with 5 times as many random instances
+	PLACEWRIGHT_TEST_DEPTH=5 $(BIN)/python -m pytest $(SPREAD) --timeout 1500
 
 test-scale-out: install ## PostgreSQL, a Ray cluster, several servers and dispatchers, all of them killed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-scale-out.lock

@@ -81,7 +81,8 @@ def anneal(
         hottest = HOTTEST * 10.0 ** -random.uniform(0, 2)
         heats = np.geomspace(hottest, COLDEST, CALLS_PER_ROUND + 1)
         moves_per_item = min(SHORTEST_CALL << min(round_number, 32), LONGEST_CALL)
-        num_moves = min(moves_per_item * compiled.num_items, MAX_MOVES)
+        # Where there are hardly more assignments than moves, there is little to search.
+        num_moves = min(moves_per_item * compiled.num_items, MAX_MOVES, len(devices) ** compiled.num_items)
         for heat, cool in itertools.pairwise(heats):
             if expired():
                 return

@@ -26,8 +26,8 @@ Assignment = list[tuple[int, int]]
 
 STEPS = 150_000
 """Moves of one round, some tenths of a second."""
-STEPS_PER_CHOICE = 400
-"""Fewer moves where there are few items and devices."""
+STEPS_PER_CHOICE, STEPS_PER_ASSIGNMENT = 400, 4
+"""Fewer moves where there are few items and devices, and hardly any where one could as well try all assignments."""
 TINIEST_MS = 1e-100
 LOWER = 1e-3
 """By how much a period reached is to be beaten."""
@@ -67,7 +67,8 @@ class Annealing:
         """
         place = np.array([self._first[k] + n for k, n in start], dtype=np.int64)
         at, best = self._order(place), place.copy()
-        steps = min(STEPS, STEPS_PER_CHOICE * self._compiled.num_items * self._compiled.num_devices)
+        num_items, num_devices = self._compiled.num_items, self._compiled.num_devices
+        steps = min(STEPS, STEPS_PER_CHOICE * num_items * num_devices, STEPS_PER_ASSIGNMENT * num_devices**num_items)
         draws = np.random.default_rng(seed)
         now = spending(self._costs, place)
         value = _anneal(self._costs, now, at, best, max(target_ms, TINIEST_MS), floor_ms, steps, draws, stop)

@@ -21,8 +21,8 @@ from solver.heuristics.moves import TINIEST_MS, Assignment, period_of
 from solver.kernels import kernel
 from solver.stage_costs import load
 
-FILLS, FILLS_PER_PAIR = 60_000, 500
-"""Orders of devices that one round tries at most, and for each pair of devices."""
+FILLS, FILLS_PER_PAIR, FILLS_PER_ORDER = 60_000, 500, 50
+"""Orders of devices that one round tries at most, and for each pair of devices, and where there are few orders."""
 LOWER = 5e-3
 """By how much a period reached is to be beaten."""
 HOT, COLD = 0.03, 0.001
@@ -55,7 +55,7 @@ class Sequences:
         sequence = draws.permutation(num_devices) if start is None else np.array(start, dtype=np.int64)
         now = spending(self._costs, np.zeros(self._compiled.num_items, dtype=np.int64))
         best = np.zeros(self._compiled.num_items, dtype=np.int64)
-        fills = min(FILLS, FILLS_PER_PAIR * num_devices**2)
+        fills = min(FILLS, FILLS_PER_PAIR * num_devices**2, FILLS_PER_ORDER * math.factorial(num_devices))
         target_ms = max(target_ms, TINIEST_MS)
         value = _search(self._costs, now, order, sequence, best, target_ms, floor_ms, fills, draws, stop)
         if not math.isfinite(value):

@@ -30,8 +30,9 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def run(capfd):
+def run(capfd, monkeypatch):
     """Run a command; return its exit code, standard output and standard error."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # which pytest hands to its workers
 
     def run(*arguments):
         try:

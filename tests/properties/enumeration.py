@@ -89,10 +89,10 @@ def worth(instance, placement):
 
 def keeps_partition(instance, placement):
     partition = instance.objective.partition
-    forward = [o.id for o in instance.graph.operators if not o.is_backward]
-    edges = {(e.source, e.target) for e in instance.graph.edges if e.source in forward and e.target in forward}
     if partition is Partition.FREE:
         return True
+    forward = [o.id for o in instance.graph.operators if not o.is_backward]
+    edges = {(e.source, e.target) for e in instance.graph.edges if e.source in forward and e.target in forward}
     if partition is Partition.ACYCLIC:
         used = sorted({placement[name].name for name in forward})
         return any(
@@ -100,15 +100,23 @@ def keeps_partition(instance, placement):
             for order in itertools.permutations(range(len(used)))
             for numbers in [dict(zip(used, order, strict=True))]
         )
-    paths = set(edges)
-    for middle, start, end in itertools.product(forward, repeat=3):
-        if (start, middle) in paths and (middle, end) in paths:
-            paths.add((start, end))
     return not any(
         placement[start] == placement[end] != placement[middle]
-        for start, middle, end in itertools.product(forward, repeat=3)
-        if (start, middle) in paths and (middle, end) in paths
+        for start, middle, end in ways(tuple(forward), frozenset(edges))
     )
+
+
+@functools.cache
+def ways(names, edges):
+    """All (start, middle, end) such that a path leads from each to the next."""
+    paths = set(edges)
+    triples = list(itertools.product(names, repeat=3))
+    for middle, start, end in triples:
+        if (start, middle) in paths and (middle, end) in paths:
+            paths.add((start, end))
+    return [
+        (start, middle, end) for start, middle, end in triples if (start, middle) in paths and (middle, end) in paths
+    ]
 
 
 def period(instance, placement):

@@ -13,6 +13,7 @@ from solver.compiled import compile_instance
 from solver.instance import Edge, Graph, Objective, Operator, Partition
 from solver.reductions import reduce_instance
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.enumeration import close, enumerate_optimum
 from tests.properties.graphs import mirrored, shaped
 from tests.properties.instances import random_instance
@@ -52,7 +53,7 @@ def check_moves(instance, seed, placements):
     return changed
 
 
-@pytest.mark.parametrize("chunk", range(10))
+@pytest.mark.parametrize("chunk", chunks(6))
 def test_moving_to_the_head_is_never_worse(chunk):
     """In all partitions, schedules and overlaps."""
     changed = 0
@@ -68,7 +69,7 @@ def test_moving_to_the_head_is_never_worse(chunk):
     assert changed > 50
 
 
-@pytest.mark.parametrize("chunk", range(5))
+@pytest.mark.parametrize("chunk", chunks(5))
 def test_the_optimum_stays(chunk):
     merged = 0
     for seed in range(40 * chunk, 40 * chunk + 40):

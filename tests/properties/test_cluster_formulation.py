@@ -10,6 +10,7 @@ from solver.formulations.cluster_cpsat import ClusterModel
 from solver.instance import ObjectiveKind
 from solver.reductions import reduce_instance
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.clusters import random_cluster_instance
 from tests.properties.enumeration import close, enumerate_optimum
 
@@ -23,7 +24,7 @@ def longest_period(instance):
     return min(limits.max_period_ms or ENOUGH_MS, 1000 / rate if rate else ENOUGH_MS)
 
 
-@pytest.mark.parametrize("chunk", range(20))
+@pytest.mark.parametrize("chunk", chunks(10))
 @pytest.mark.parametrize("presolve", [True, False], ids=["presolve", "plain"])
 def test_model_equals_enumeration(chunk, presolve):
     for seed in range(chunk * 20, chunk * 20 + 20):

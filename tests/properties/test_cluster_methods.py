@@ -22,6 +22,7 @@ from solver.heuristics.sequences import Sequences
 from solver.instance import Constraints, Edge, Link, LinkGroup, Objective, ObjectiveKind, Partition
 from solver.reductions import reduce_instance
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.clusters import random_cluster_instance
 from tests.properties.enumeration import close, enumerate_optimum
 from tests.small import gpus, make, op
@@ -40,7 +41,7 @@ def throughput_instances(chunk, size=50):
             yield seed, instance, reduced, enumerate_optimum(instance)[0]
 
 
-@pytest.mark.parametrize("chunk", range(10))
+@pytest.mark.parametrize("chunk", chunks(5))
 def test_bounds_over_links_stay_below_the_optimum(chunk):
     tight = 0
     for seed, _, reduced, optimum in throughput_instances(chunk):
@@ -58,7 +59,7 @@ def test_bounds_over_links_stay_below_the_optimum(chunk):
     assert tight > 5
 
 
-@pytest.mark.parametrize("chunk", range(6))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_what_the_optimistic_ideal_program_calls_impossible_is(chunk):
     impossible = 0
     for seed, drawn, _, _ in throughput_instances(chunk):
@@ -81,7 +82,7 @@ def test_what_the_optimistic_ideal_program_calls_impossible_is(chunk):
     assert impossible > 20
 
 
-@pytest.mark.parametrize("chunk", range(6))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_annealing_reaches_what_it_says_and_often_the_optimum(chunk):
     met = total = 0
     for seed, instance, drawn, optimum in throughput_instances(chunk):
@@ -120,7 +121,7 @@ def test_annealing_never_calls_an_infinite_time_a_period():
             assert found is None or math.isfinite(value)
 
 
-@pytest.mark.parametrize("chunk", range(6))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_what_the_ideal_program_over_links_calls_impossible_is(chunk):
     impossible = 0
     stop = np.zeros(1, dtype=np.int64)
@@ -164,7 +165,7 @@ def test_a_pipeline_through_two_nodes_crosses_between_them():
     assert program.try_period(16.0, lambda: False, math.inf, stop).verdict is Verdict.REACHED
 
 
-@pytest.mark.parametrize("chunk", range(6))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_orders_of_devices_make_the_placements_they_say(chunk):
     met = total = 0
     stop = np.zeros(1, dtype=np.int64)

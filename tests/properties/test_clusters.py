@@ -11,12 +11,13 @@ from solver.instance import InterconnectModel, ObjectiveKind, Partition
 from solver.result import Status
 from solver.validation import validate
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.clusters import random_cluster_instance
 from tests.properties.enumeration import close, enumerate_optimum, is_feasible, period, worth
 from tests.properties.test_enumeration import random_placement
 
 
-@pytest.mark.parametrize("chunk", range(10))
+@pytest.mark.parametrize("chunk", chunks(5))
 def test_verifier_equals_the_definitions(chunk):
     for seed in range(chunk * 100, chunk * 100 + 100):
         instance = random_cluster_instance(seed)
@@ -35,7 +36,7 @@ def test_verifier_equals_the_definitions(chunk):
             assert bool(verification.violations) is not is_feasible(instance, placement), seed
 
 
-@pytest.mark.parametrize("chunk", range(20))
+@pytest.mark.parametrize("chunk", chunks(12))
 def test_answer_equals_enumeration(solve, chunk):
     for seed in range(chunk * 25, chunk * 25 + 25):
         instance = random_cluster_instance(seed)

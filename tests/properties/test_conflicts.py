@@ -9,6 +9,7 @@ import pytest
 
 from solver.instance import Link, ObjectiveKind, Partition
 from solver.result import Status
+from tests.depth import chunks
 from tests.properties.clusters import random_cluster_instance
 from tests.properties.enumeration import enumerate_optimum
 from tests.properties.instances import random_instance
@@ -112,7 +113,7 @@ def check_numbers(instance, reason):
     assert below.required < 0 or not is_feasible(replace(instance, constraints=limits))
 
 
-@pytest.mark.parametrize("chunk", range(10))
+@pytest.mark.parametrize("chunk", chunks(6))
 def test_what_is_told_of_random_clusters(solve, chunk):
     for seed in range(5000 + chunk * 20, 5000 + chunk * 20 + 20):
         instance = random_cluster_instance(seed)
@@ -120,7 +121,7 @@ def test_what_is_told_of_random_clusters(solve, chunk):
             check(solve, instance)
 
 
-@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_what_is_told_of_a_period_that_cannot_be(solve, chunk):
     """A feasible instance, with the limit set below its optimum."""
     for seed in range(6000 + chunk * 10, 6000 + chunk * 10 + 10):
@@ -132,7 +133,7 @@ def test_what_is_told_of_a_period_that_cannot_be(solve, chunk):
             assert "relax_period" in check(solve, replace(instance, constraints=limits)), seed
 
 
-@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_what_is_told_over_host(solve, chunk):
     for seed in range(chunk * 40, chunk * 40 + 40):
         instance = random_instance(seed)

@@ -22,6 +22,7 @@ from solver.instance import (
 )
 from solver.result import Status
 from solver.solve import solve
+from tests.depth import chunks
 from tests.properties.enumeration import close, enumerate_optimum
 
 
@@ -44,7 +45,7 @@ def chains(seed):
     return Instance(Graph(tuple(operators), tuple(edges)), cluster, Objective(partition=Partition.CONVEX))
 
 
-@pytest.mark.parametrize("chunk", range(6))
+@pytest.mark.parametrize("chunk", chunks(3))
 def test_convex_equals_enumeration_where_it_differs_from_the_others(chunk):
     below_acyclic = above_free = 0
     for seed in range(40 * chunk, 40 * chunk + 40):

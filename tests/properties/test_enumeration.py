@@ -8,10 +8,11 @@ import pytest
 
 from solver.result import Status
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.enumeration import close, enumerate_optimum, is_feasible, period
 from tests.properties.instances import random_instance
 
-NUM_CHUNKS = 30
+NUM_CHUNKS = 20
 CHUNK = 20
 
 
@@ -19,7 +20,7 @@ def seeds(chunk):
     return range(chunk * CHUNK, (chunk + 1) * CHUNK)
 
 
-@pytest.mark.parametrize("chunk", range(NUM_CHUNKS))
+@pytest.mark.parametrize("chunk", chunks(NUM_CHUNKS))
 def test_answer_equals_enumeration(solve, chunk):
     for seed in seeds(chunk):
         instance = random_instance(seed)
@@ -33,7 +34,7 @@ def test_answer_equals_enumeration(solve, chunk):
             assert result.best_bound <= optimum * (1 + 1e-9), seed
 
 
-@pytest.mark.parametrize("chunk", range(NUM_CHUNKS))
+@pytest.mark.parametrize("chunk", chunks(NUM_CHUNKS))
 def test_verifier_equals_the_definitions(chunk):
     """On any placement that has a value, not only on good ones."""
     for seed in seeds(chunk):

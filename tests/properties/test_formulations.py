@@ -11,6 +11,7 @@ from solver.formulations.throughput_ladder_cpsat import LadderModel
 from solver.instance import Partition
 from solver.reductions import reduce_instance
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.enumeration import enumerate_optimum
 from tests.properties.instances import random_instance, with_decimal_costs
 
@@ -39,7 +40,7 @@ def run(instance, limit_ms, presolve):
     return outcome, [verification.objective_value for verification in found], max(bounds)
 
 
-@pytest.mark.parametrize("chunk", range(12))
+@pytest.mark.parametrize("chunk", chunks(8))
 @pytest.mark.parametrize("presolve", [True, False], ids=["presolve", "plain"])
 def test_with_room(chunk, presolve):
     for seed in range(chunk * 20, chunk * 20 + 20):
@@ -59,7 +60,7 @@ def test_with_room(chunk, presolve):
             assert min(values) <= optimum + limit * cpsat.ROUNDING_GAP, seed
 
 
-@pytest.mark.parametrize("chunk", range(12))
+@pytest.mark.parametrize("chunk", chunks(8))
 @pytest.mark.parametrize("change", [lambda instance, _: instance, with_decimal_costs], ids=["any", "decimal"])
 def test_at_the_optimum(chunk, change):
     """No placement as good as the limit is cut off, down to the last bit, and none better is made up."""

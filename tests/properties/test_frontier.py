@@ -14,6 +14,7 @@ from solver.frontier import _Levels, sweep
 from solver.instance import Cluster, Constraints, DeviceSpec, ObjectiveKind, SolverOptions
 from solver.result import Status, SweepStopReason
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.clusters import random_cluster_instance
 from tests.properties.enumeration import close, cost, is_feasible, period
 from tests.small import edges, gpus, make, op, ops
@@ -74,7 +75,7 @@ def check(instance, frontier, worths):
         assert all(point.status is Status.OPTIMAL for point in frontier.points)
 
 
-@pytest.mark.parametrize("chunk", range(6))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_frontier_equals_enumeration(chunk):
     for seed in range(chunk * 10, chunk * 10 + 10):
         instance = priced(seed)

@@ -105,7 +105,7 @@ def test_rules_are_ordered_on_training_graphs(solve, gathers):
     for shape in LARGE:
         instance = mirrored(shaped(shape, 5), 5, twins=0.8, gathers=gathers)
         results = [
-            solve(replace(instance, objective=Objective(partition=partition)), time_limit_s=0.5)
+            solve(replace(instance, objective=Objective(partition=partition)), time_limit_s=0.2)
             for partition in (Partition.FREE, Partition.CONVEX, Partition.ACYCLIC)
         ]
         for index, looser in enumerate(results):

@@ -14,6 +14,7 @@ from solver.heuristics.orders import topological_orders
 from solver.instance import Objective, Overlap, Partition
 from solver.reductions import reduce_instance
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.enumeration import enumerate_optimum, enumerate_pipelines
 from tests.properties.instances import random_chain_like, random_instance, with_extreme_costs
 
@@ -40,7 +41,7 @@ def check_trials(instance, optimum, seed):
     return True
 
 
-@pytest.mark.parametrize("chunk", range(10))
+@pytest.mark.parametrize("chunk", chunks(10))
 @pytest.mark.parametrize("change", [lambda instance, _: instance, with_extreme_costs], ids=["plain", "extreme"])
 def test_trials_of_tiny_instances(chunk, change):
     seeds = [*range(chunk * 20, chunk * 20 + 20), *(DROWNED if chunk == 0 else ())]

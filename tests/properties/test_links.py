@@ -9,6 +9,7 @@ import pytest
 
 from solver.compiled import compile_instance
 from solver.instance import InterconnectModel
+from tests.depth import chunks
 from tests.properties.clusters import random_cluster_instance
 from tests.properties.enumeration import between, close, hop
 
@@ -20,7 +21,7 @@ def instances(chunk):
             yield seed, instance
 
 
-@pytest.mark.parametrize("chunk", range(5))
+@pytest.mark.parametrize("chunk", chunks(5))
 def test_devices_of_a_class_can_be_exchanged_and_others_cannot(chunk):
     for seed, instance in instances(chunk):
         devices = {device.name: device for device in instance.cluster.expand()}
@@ -60,7 +61,7 @@ def links(instance, a, b):
     return [hop(instance.cluster, edge("x", "y", size), devices[a], devices[b]) for size in (0, 4000)]
 
 
-@pytest.mark.parametrize("chunk", range(5))
+@pytest.mark.parametrize("chunk", chunks(5))
 def test_times_between_classes_are_those_of_the_definitions(chunk):
     for seed, instance in instances(chunk):
         compiled = compile_instance(instance)

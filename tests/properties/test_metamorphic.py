@@ -10,9 +10,10 @@ import pytest
 
 from solver.instance import Cluster, DeviceSpec, ForbiddenPlacement, Graph, Partition
 from solver.result import Status
+from tests.depth import DEPTH
 from tests.properties.instances import random_instance, with_extreme_costs
 
-SEEDS = range(80)
+SEEDS = range(40 * DEPTH)
 DROWNED = (220, 313, 369, 11032, 11166, 11211, 11442)
 """Seeds at which rounding of sums with 1e12 ms in them once spoilt a bound, or HiGHS gave up with an error."""
 

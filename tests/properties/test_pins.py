@@ -15,6 +15,7 @@ from solver.instance import Constraints, Objective, Partition
 from solver.reductions import reduce_instance
 from solver.result import Status
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.enumeration import close, enumerate_optimum
 from tests.properties.graphs import shaped
 from tests.properties.instances import random_chain_like, random_instance
@@ -30,7 +31,7 @@ def with_pins(instance, seed, count):
     return replace(instance, constraints=Constraints(pinned={name: source.choice(devices) for name in chosen}))
 
 
-@pytest.mark.parametrize("chunk", range(5))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_pins_equal_enumeration(solve, chunk):
     for seed in range(40 * chunk, 40 * chunk + 40):
         instance = with_pins(random_instance(seed), seed, 1 + seed % 3)
@@ -43,7 +44,7 @@ def test_pins_equal_enumeration(solve, chunk):
             assert close(result.objective_value, optimum), seed
 
 
-@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_trials_with_pins(chunk):
     """The ideal program alone, against enumeration."""
     reached = impossible = 0

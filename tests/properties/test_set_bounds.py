@@ -14,6 +14,7 @@ from solver.exact.operator_cuts import bound_by_cuts
 from solver.formulations.throughput_bottleneck_highs import bound_by_bottleneck, supports
 from solver.instance import Cluster, DeviceSpec, Edge, Graph, Instance, Objective, Operator, Partition
 from solver.reductions import reduce_instance
+from tests.depth import chunks
 from tests.properties.enumeration import enumerate_optimum
 from tests.properties.instances import random_instance
 
@@ -26,7 +27,7 @@ def reduced_and_optimum(seed):
     return reduced, enumerate_optimum(instance)[0]
 
 
-@pytest.mark.parametrize("chunk", range(10))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_minimum_cuts_bound_the_optimum(chunk):
     for seed in range(100 * chunk, 100 * chunk + 100):
         reduced, optimum = reduced_and_optimum(seed)
@@ -39,7 +40,7 @@ def test_minimum_cuts_bound_the_optimum(chunk):
         assert bounds[-1] <= optimum * (1 + ROUNDING), seed
 
 
-@pytest.mark.parametrize("chunk", range(5))
+@pytest.mark.parametrize("chunk", chunks(3))
 def test_the_bottleneck_bounds_the_optimum(chunk):
     for seed in range(60 * chunk, 60 * chunk + 60):
         reduced, optimum = reduced_and_optimum(seed)
@@ -52,7 +53,7 @@ def test_the_bottleneck_bounds_the_optimum(chunk):
             assert bounds[-1] <= optimum * (1 + ROUNDING), seed
 
 
-@pytest.mark.parametrize("chunk", range(10))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_counted_cuts_bound_the_optimum(chunk):
     for seed in range(100 * chunk, 100 * chunk + 100):
         reduced, optimum = reduced_and_optimum(seed)
@@ -94,7 +95,7 @@ def test_the_bounds_are_not_trivial():
     assert met_by_bottleneck > 5
 
 
-@pytest.mark.parametrize("chunk", range(5))
+@pytest.mark.parametrize("chunk", chunks(3))
 def test_bounds_without_search_stay_below_the_optimum(chunk):
     for seed in range(2000 + 100 * chunk, 2100 + 100 * chunk):
         reduced, optimum = reduced_and_optimum(seed)

@@ -15,6 +15,7 @@ from solver.heuristics import annealing
 from solver.instance import Overlap, Partition, PipelineSchedule
 from solver.reductions import reduce_instance
 from solver.verification import verify
+from tests.depth import chunks
 from tests.properties.enumeration import enumerate_optimum
 from tests.properties.instances import random_instance
 
@@ -44,7 +45,7 @@ def values_of_all_assignments(instance, compiled):
             yield verification.objective_value, assignment
 
 
-@pytest.mark.parametrize("chunk", range(5))
+@pytest.mark.parametrize("chunk", chunks(3))
 def test_uniting_cheapest_sets_keeps_the_optimum(chunk):
     num_united = 0
     for seed in range(160 * chunk, 160 * chunk + 160):
@@ -68,7 +69,7 @@ def test_cheapest_sets_are_not_united_where_the_argument_fails():
     assert not cheapest_sets.supports(compile_instance(overlapping))
 
 
-@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize("chunk", chunks(4))
 def test_annealing_meets_its_target_and_mostly_the_optimum(chunk):
     met = tried = 0
     for seed in range(60 * chunk, 60 * chunk + 60):
@@ -98,7 +99,7 @@ def test_annealing_meets_its_target_and_mostly_the_optimum(chunk):
 
 
 @pytest.mark.parametrize("partition", [Partition.CONVEX, Partition.FREE])
-@pytest.mark.parametrize("chunk", range(2))
+@pytest.mark.parametrize("chunk", chunks(2))
 def test_a_neighbourhood_of_all_devices_is_the_instance(partition, chunk):
     tried = 0
     for seed in range(30 * chunk, 30 * chunk + 30):
