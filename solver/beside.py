@@ -42,8 +42,7 @@ class Call(Generic[T]):
         self._results: list[T] = []
         self._failures: list[BaseException] = []
         _at_work.add(self)
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         try:
@@ -73,10 +72,12 @@ class Call(Generic[T]):
             if self._interrupt is not None:
                 self._interrupt()
             self._ended.wait(max(0.0, min(INTERRUPT_EVERY_S, deadline - time.monotonic())))
-        if not self._ended.is_set():
-            return False
-        self._thread.join(GRACE_S)
-        return True
+        return self._ended.is_set()
+
+    def join(self, limit_s: float) -> T | None:
+        """Wait for what ends by itself, but not longer than ``limit_s`` and a moment more; then as :meth:`result`."""
+        self._ended.wait(limit_s + GRACE_S)
+        return self.result()
 
     def result(self) -> T | None:
         """What the function returned; ``None`` while it runs."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
+from solver.beside import Call
 from solver.bounds import bound_period
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact import link_ideals
@@ -136,8 +136,7 @@ class ClusterSearch:
         search = self._search
         rival = None
         if self._workers > 1 and not search.over:
-            rival = threading.Thread(target=self._improve, args=(math.inf, 1.0), name="moves", daemon=True)
-            rival.start()
+            rival = Call(lambda: self._improve(math.inf, 1.0), "moves")
         if self._reduced.partition is Partition.ACYCLIC:
             self._run_ideals()
             self._run_link_ideals()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 from collections.abc import Callable
 
+from solver.beside import Call
 from solver.compiled import CompiledInstance
 from solver.exact import cheapest_sets
 from solver.exact.counted_cuts import bound_by_counted_cuts
@@ -77,8 +77,7 @@ class SetSearch:
             # The rule leaves so few answers that the model often proves one at once.
             self._run_model()
         if self._workers > 1:
-            bounder = threading.Thread(target=self._bound, name="bottleneck", daemon=True)
-            bounder.start()
+            bounder = Call(self._bound, "bottleneck")
             self._improve(lambda: search.over or not bounder.is_alive(), workers=self._workers - 1)
             bounder.join(search.remaining_s)
         else:

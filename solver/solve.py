@@ -14,6 +14,7 @@ from functools import partial
 from importlib.metadata import version
 
 from solver.absorption import absorb
+from solver.beside import Call
 from solver.bounds import bound_each_pass, bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
 from solver.collector import collector_paused
@@ -284,10 +285,7 @@ class _Run:
             return
         rival = None
         if program is not None and self.workers > 1:
-            rival = threading.Thread(
-                target=self._run_ideals, args=(program, math.inf, *claims), name="ideals", daemon=True
-            )
-            rival.start()
+            rival = Call(lambda: self._run_ideals(program, math.inf, *claims), "ideals")
         self.methods.append(LadderModel.name)
         workers = self.workers - (rival is not None)
         run_formulation(search, LadderModel, self.acyclic, search.remaining_s, workers=workers, proves=True)

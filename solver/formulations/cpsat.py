@@ -16,8 +16,8 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
+from solver.beside import Call
 from solver.compiled import CompiledInstance
-from solver.formulations.beside import Call
 from solver.formulations.overlap import sums_within_period
 
 Assignment = Sequence[tuple[int, int]]
@@ -248,11 +248,10 @@ def run(
     parameters.catch_sigint_signal = False
     solver.best_bound_callback = lambda units: on_bound(model.value_of(units))
     observer = _Observer(model, on_assignment)
-    call = Call(lambda: solver.solve(model.model, observer), f"cp-sat {model.name}")
+    call = Call(lambda: solver.solve(model.model, observer), f"cp-sat {model.name}", solver.stop_search)
     grace_s = 2.0 + 0.1 * options.time_limit_s
     if not call.wait(over, options.time_limit_s + grace_s):
-        solver.stop_search()
-        call.wait(lambda: False, grace_s)
+        call.stop(grace_s)
     status = call.result()
     if status is None:
         return Outcome.STOPPED

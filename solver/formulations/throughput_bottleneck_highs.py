@@ -39,8 +39,8 @@ import numpy as np
 import numpy.typing as npt
 from ortools.math_opt.python import mathopt
 
+from solver.beside import Call
 from solver.compiled import CompiledInstance, Floats
-from solver.formulations.beside import Call
 from solver.formulations.overlap import sums_within_period
 
 NAME = "bottleneck"
