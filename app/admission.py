@@ -12,7 +12,7 @@ from app.problems import ProblemError, describe, reject_instance
 from app.schemas import Cancellation
 from solver.errors import InvalidInstance, Issue, UnreadableDocument, UnsupportedInstance
 from solver.explanation import explain
-from solver.formats import json_text, native
+from solver.formats import document_faults, json_text, native
 from solver.instance import Instance, Request, SolverOptions
 from solver.solve import check_supported
 from solver.verification import verify
@@ -61,7 +61,9 @@ def read_cancellation(document: bytes, max_issues: int) -> Cancellation:
         try:
             return Cancellation.model_validate(read_json(document) if document else {})
         except ValidationError as error:
-            raise InvalidInstance(tuple(native.issue_of(f) for f in error.errors(include_url=False))) from error
+            raise InvalidInstance(
+                tuple(document_faults.issue_of(f) for f in error.errors(include_url=False))
+            ) from error
 
     return _answering(max_issues, read)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import TypeGuard
 
 from solver.collector import collector_paused
 from solver.errors import Issue, Path
+from solver.field_checks import check_member, check_number, check_text
 from solver.instance import (
     Cluster,
     Constraints,
@@ -38,9 +38,7 @@ MAX_TIME_MS = 1e15
 MAX_BYTES = 2**53 - 1
 """Largest size that every JSON reader tells from its neighbours."""
 MAX_RATE = 1e18
-MAX_PRINTED = 1e300
 MAX_DEVICES = 65_536
-MAX_ID_LENGTH = 1_024
 MAX_TIME_LIMIT_S = 30 * 86_400.0
 MAX_CYCLES_NAMED = 20
 MAX_IDS_NAMED = 8
@@ -63,57 +61,16 @@ def validate_options(options: SolverOptions) -> tuple[Issue, ...]:
     """Every fault of the solver options."""
     path: Path = ("solver",)
     issues = [
-        *_check_number(options.time_limit_s, (*path, "time_limit_s"), high=MAX_TIME_LIMIT_S, positive=True),
-        *_check_number(options.relative_gap, (*path, "relative_gap"), high=1.0),
-        *_check_number(options.seed, (*path, "seed"), high=2**31 - 1, whole=True),
+        *check_number(options.time_limit_s, (*path, "time_limit_s"), high=MAX_TIME_LIMIT_S, positive=True),
+        *check_number(options.relative_gap, (*path, "relative_gap"), high=1.0),
+        *check_number(options.seed, (*path, "seed"), high=2**31 - 1, whole=True),
     ]
     if options.workers is not None:
-        issues += _check_number(options.workers, (*path, "workers"), high=1024, whole=True, positive=True)
+        issues += check_number(options.workers, (*path, "workers"), high=1024, whole=True, positive=True)
     if options.memory_limit_bytes is not None:
         limit = (*path, "memory_limit_bytes")
-        issues += _check_number(options.memory_limit_bytes, limit, high=MAX_BYTES, whole=True, positive=True)
+        issues += check_number(options.memory_limit_bytes, limit, high=MAX_BYTES, whole=True, positive=True)
     return tuple(issues)
-
-
-def _check_number(
-    value: object, path: Path, *, high: float, whole: bool = False, positive: bool = False
-) -> Iterator[Issue]:
-    """A finite, non-negative (or positive) number up to ``high``."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        yield Issue("wrong_type", f"expected a number, found {type(value).__name__}", path, "give a plain JSON number")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield Issue("not_finite", f"{value} is not a finite number", path, "give a finite number")
-    elif value < 0 or (positive and value == 0):
-        least = "greater than 0" if positive else "0 or more"
-        yield Issue("out_of_range", f"{_shorten(value)} is out of range", path, f"give a number that is {least}")
-    elif value > high:
-        hint = f"give at most {high:g}; check the unit"
-        yield Issue("out_of_range", f"{_shorten(value)} is out of range", path, hint)
-    elif whole and value != int(value):
-        yield Issue("not_whole", f"{value} is not a whole number", path, "round to a whole number")
-
-
-def _shorten(value: float) -> str:
-    # An integer of thousands of digits cannot even be printed.
-    return f"{value:g}" if abs(value) < MAX_PRINTED else "a huge number"
-
-
-def _check_member(value: object, enum: type[StrEnum], path: Path) -> Iterator[Issue]:
-    """Plain text will not do: modes are told apart by identity."""
-    if not isinstance(value, enum):
-        message = f"expected a member of {enum.__name__}, found {value!r}"
-        yield Issue("wrong_type", message, path, f"give one of {', '.join(map(str, enum.__members__))}")
-
-
-def _check_text(value: object, path: Path) -> Iterator[Issue]:
-    if not isinstance(value, str):
-        yield Issue("wrong_type", f"expected text, found {type(value).__name__}", path, "give a JSON string")
-    elif not value:
-        yield Issue("empty_id", "an id must not be empty", path, "give it a name")
-    elif len(value) > MAX_ID_LENGTH:
-        yield Issue("id_too_long", f"an id of {len(value)} characters", path, f"use at most {MAX_ID_LENGTH} characters")
-    elif not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        yield Issue("invalid_text", "an id holds half of a surrogate pair", path, "send well-formed Unicode text")
 
 
 def _check_graph(graph: Graph) -> Iterator[Issue]:
@@ -123,7 +80,7 @@ def _check_graph(graph: Graph) -> Iterator[Issue]:
     first_index: dict[str, int] = {}
     for index, operator in enumerate(graph.operators):
         path = (*operators, index)
-        yield from _check_text(operator.id, (*path, "id"))
+        yield from check_text(operator.id, (*path, "id"))
         if operator.id in first_index:
             yield Issue(
                 "duplicate_operator_id",
@@ -133,10 +90,10 @@ def _check_graph(graph: Graph) -> Iterator[Issue]:
             )
         first_index.setdefault(operator.id, index)
         for kind, time in operator.compute_time_ms.items():
-            yield from _check_number(time, (*path, "compute_time_ms", kind), high=MAX_TIME_MS)
-        yield from _check_number(operator.memory_bytes, (*path, "memory_bytes"), high=MAX_BYTES, whole=True)
+            yield from check_number(time, (*path, "compute_time_ms", kind), high=MAX_TIME_MS)
+        yield from check_number(operator.memory_bytes, (*path, "memory_bytes"), high=MAX_BYTES, whole=True)
         if operator.colocation_group is not None:
-            yield from _check_text(operator.colocation_group, (*path, "colocation_group"))
+            yield from check_text(operator.colocation_group, (*path, "colocation_group"))
     yield from _check_edges(graph.edges, first_index)
     yield from _check_cycles(graph.edges, first_index)
 
@@ -160,9 +117,9 @@ def _check_edges(edges: tuple[Edge, ...], operators: Mapping[str, int]) -> Itera
                 path,
                 "remove the edge; unroll loops into separate operators",
             )
-        yield from _check_number(edge.bytes, (*path, "bytes"), high=MAX_BYTES, whole=True)
+        yield from check_number(edge.bytes, (*path, "bytes"), high=MAX_BYTES, whole=True)
         if edge.transfer_time_ms is not None:
-            yield from _check_number(edge.transfer_time_ms, (*path, "transfer_time_ms"), high=MAX_TIME_MS)
+            yield from check_number(edge.transfer_time_ms, (*path, "transfer_time_ms"), high=MAX_TIME_MS)
         first = first_of_tensor.setdefault((edge.source, edge.tensor), edge)
         for code, what, mine, its in (
             ("tensor_bytes_mismatch", "bytes", edge.bytes, first.bytes),
@@ -212,8 +169,8 @@ def _check_cluster(cluster: Cluster) -> Iterator[Issue]:
     num_devices = 0
     for index, spec in enumerate(cluster.devices):
         path = (*devices, index)
-        yield from _check_text(spec.id, (*path, "id"))
-        yield from _check_text(spec.kind, (*path, "kind"))
+        yield from check_text(spec.id, (*path, "id"))
+        yield from check_text(spec.kind, (*path, "kind"))
         faults = [] if spec.count is None else list(_check_count(spec, path))
         yield from faults
         num_devices += 1 if spec.count is None or faults else spec.count
@@ -233,7 +190,7 @@ def _check_cluster(cluster: Cluster) -> Iterator[Issue]:
             ("host_latency_ms", spec.host_latency_ms, MAX_TIME_MS),
         ):
             if value is not None:
-                yield from _check_number(value, (*path, field), high=high, whole=field == "memory_bytes")
+                yield from check_number(value, (*path, field), high=high, whole=field == "memory_bytes")
         yield from _check_bandwidth(spec.host_bandwidth_bytes_per_s, path, "host_bandwidth_bytes_per_s")
     if num_devices == 0:
         yield Issue("no_devices", "the cluster has no devices", devices, "give at least one device")
@@ -243,7 +200,7 @@ def _check_cluster(cluster: Cluster) -> Iterator[Issue]:
 
 
 def _check_count(spec: DeviceSpec, path: Path) -> Iterator[Issue]:
-    faults = list(_check_number(spec.count, (*path, "count"), high=MAX_DEVICES, whole=True))
+    faults = list(check_number(spec.count, (*path, "count"), high=MAX_DEVICES, whole=True))
     yield from faults
     if not faults and not isinstance(spec.count, int):
         yield Issue("wrong_type", "expected an integer, found float", (*path, "count"), "give it without a fraction")
@@ -256,18 +213,18 @@ def _has_names(spec: DeviceSpec) -> bool:
 
 def _check_bandwidth(value: float | None, path: Path, field: str) -> Iterator[Issue]:
     if value is not None:
-        yield from _check_number(value, (*path, field), high=MAX_RATE, positive=True)
+        yield from check_number(value, (*path, field), high=MAX_RATE, positive=True)
 
 
 def _check_interconnect(interconnect: Interconnect) -> Iterator[Issue]:
     path: Path = ("cluster", "interconnect")
-    yield from _check_member(interconnect.model, InterconnectModel, (*path, "model"))
-    yield from _check_member(interconnect.overlap, Overlap, (*path, "overlap"))
+    yield from check_member(interconnect.model, InterconnectModel, (*path, "model"))
+    yield from check_member(interconnect.overlap, Overlap, (*path, "overlap"))
     yield from _check_bandwidth(interconnect.host_bandwidth_bytes_per_s, path, "host_bandwidth_bytes_per_s")
-    yield from _check_number(interconnect.host_latency_ms, (*path, "host_latency_ms"), high=MAX_TIME_MS)
+    yield from check_number(interconnect.host_latency_ms, (*path, "host_latency_ms"), high=MAX_TIME_MS)
     for where, link in _links(interconnect):
         yield from _check_bandwidth(link.bandwidth_bytes_per_s, where, "bandwidth_bytes_per_s")
-        yield from _check_number(link.latency_ms, (*where, "latency_ms"), high=MAX_TIME_MS)
+        yield from check_number(link.latency_ms, (*where, "latency_ms"), high=MAX_TIME_MS)
     for index, pair in enumerate(interconnect.pairs):
         if pair.a == pair.b:
             yield Issue(
@@ -381,8 +338,8 @@ def _check_objective(objective: Objective) -> Iterator[Issue]:
         ("schedule", PipelineSchedule),
         ("execution", Execution),
     ):
-        yield from _check_member(getattr(objective, field), enum, ("objective", field))
-    yield from _check_number(
+        yield from check_member(getattr(objective, field), enum, ("objective", field))
+    yield from check_number(
         objective.blocks_per_device, ("objective", "blocks_per_device"), high=1_000_000, whole=True, positive=True
     )
 
@@ -399,7 +356,7 @@ def _check_constraints(constraints: Constraints) -> Iterator[Issue]:
     )
     for field, value, high, whole in limits:
         if value is not None:
-            yield from _check_number(value, ("constraints", field), high=high, whole=whole)
+            yield from check_number(value, ("constraints", field), high=high, whole=whole)
     for field in ("max_moved_operators", "max_moved_bytes"):
         if getattr(constraints, field) is not None and constraints.previous_placement is None:
             yield Issue(

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from solver.collector import collector_paused
 from solver.errors import InvalidInstance, Issue, Path
-from solver.formats.native import issue_of
+from solver.formats.document_faults import issue_of
 from solver.instance import Cluster, DeviceSpec, Edge, Graph, Instance, Interconnect, Operator, Request
 from solver.result import Placement
 from solver.validation import MAX_BYTES, MAX_DEVICES, MAX_TIME_MS, validate

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from solver.field_checks import MAX_ID_LENGTH
 from solver.instance import Execution, InterconnectModel, ObjectiveKind, Overlap, Partition, PipelineSchedule
 from solver.validation import (
     MAX_BYTES,
     MAX_DEVICES,
-    MAX_ID_LENGTH,
     MAX_RATE,
     MAX_TIME_LIMIT_S,
     MAX_TIME_MS,

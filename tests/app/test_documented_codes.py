@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from solver import relaxations
-from solver.formats import native
+from solver.formats import document_faults
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {
@@ -46,7 +46,7 @@ def test_codes_are_documented(record):
     assert found, "no code was found in the sources"
     if record == "Issue":
         # Named in tables rather than in the call.
-        found |= set(native._CODES.values()) | {"tensor_bytes_mismatch", "tensor_transfer_time_mismatch"}
+        found |= set(document_faults.CODES.values()) | {"tensor_bytes_mismatch", "tensor_transfer_time_mismatch"}
     if record == "InfeasibilityReason":
         found |= {rule.code for rule in relaxations.RULES}
     assert found == documented(SECTIONS[record])
