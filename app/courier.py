@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from app.database import Database
+from app.database import Database, log_failure
 from app.tables import DeliveryRow, PlacementRow
 from app.webhooks import DeliveryFailed, deliver, secret_of
 
@@ -57,8 +57,8 @@ class Courier:
             try:
                 messages = self._take_due()
                 list(self._pool.map(self._try, messages))
-            except Exception:  # noqa: BLE001 - the next look may succeed
-                _log.exception("webhooks are delivered later")
+            except Exception as error:  # noqa: BLE001 - the next look may succeed
+                log_failure(_log, "webhooks are delivered later", error)
                 messages = []
             if not messages:
                 self._stopping.wait(_TICK_S)

@@ -6,6 +6,7 @@ several processes share the jobs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,7 +18,8 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -95,6 +97,15 @@ class Database:
             moment: datetime = session.execute(text("SELECT timezone('utc', clock_timestamp())")).scalar_one()
             return moment
         return datetime.now(UTC).replace(tzinfo=None)
+
+
+def log_failure(log: logging.Logger, message: str, error: Exception, **names: object) -> None:
+    """Log a failure: a line when the database is away or full, which comes over and over; else with its traceback."""
+    if isinstance(error, OperationalError | PoolTimeout):
+        reason = str(error.orig if isinstance(error, OperationalError) else error).strip().partition("\n")[0]
+        log.warning("%s: %s", message, reason, extra=names)
+    else:
+        log.error("%s", message, exc_info=error, extra=names)
 
 
 def driver_url(url: str) -> URL:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from uuid import uuid4
 
+from app.database import log_failure
 from app.engines import Engine, StopCause, Task
 from app.leases import Lease, LeaseLost, LeaseStore
 from app.metrics import Metrics
@@ -36,7 +38,8 @@ class Dispatcher:
         self._threads: set[threading.Thread] = set()
         self._changing = threading.Lock()
         self._wake = threading.Event()
-        self._warm, self._stopping = threading.Event(), threading.Event()
+        self._stopping = threading.Event()
+        self._announced = -math.inf
         self._thread = threading.Thread(target=self._loop, name="dispatcher")
         self._chores: list[_Chore] = [
             _Chore(settings.heartbeat_interval_s, self._renew),
@@ -72,8 +75,9 @@ class Dispatcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether queued jobs get started; not before the first one can be without delay."""
-        return self._warm.is_set() and self._thread.is_alive() and not self._stopping.is_set()
+        """Whether queued jobs get started: it is warm, goes on, and could write to the database of late."""
+        can_write = time.monotonic() - self._announced < self._settings.lease_s
+        return can_write and self._thread.is_alive() and not self._stopping.is_set()
 
     @property
     def num_running(self) -> int:
@@ -86,7 +90,6 @@ class Dispatcher:
 
     def _loop(self) -> None:
         self._engine.warm_up(self._stopping)
-        self._warm.set()
         while not self._stopping.is_set() or self._jobs:
             self._wake.clear()
             for chore in self._chores:
@@ -100,8 +103,8 @@ class Dispatcher:
     def _try(step: Callable[[], object]) -> None:
         try:
             step()
-        except Exception:  # noqa: BLE001 - nothing may end the loop but the end of the service
-            _log.exception("the dispatcher goes on after a failure")
+        except Exception as error:  # noqa: BLE001 - nothing may end the loop but the end of the service
+            log_failure(_log, "the dispatcher goes on after a failure", error)
 
     def _fill(self) -> None:
         """Start queued jobs while there are free slots."""
@@ -157,8 +160,8 @@ class Dispatcher:
             outcome_name = "lease_lost"
             self._metrics.leases_lost.inc()
             _log.warning("the job was taken over; its solve here is dropped", extra=names)
-        except Exception:  # noqa: BLE001 - the slots must be given back; the lease runs out and the job is tried again
-            _log.exception("the job stays unfinished until its lease has run out", extra=names)
+        except Exception as error:  # noqa: BLE001 - the slots must be given back; the job is tried again after its lease
+            log_failure(_log, "the job stays unfinished until its lease has run out", error, **names)
         finally:
             self._metrics.solves_running.dec()
             self._metrics.solves.labels(outcome_name).observe(time.monotonic() - began)
@@ -181,6 +184,7 @@ class Dispatcher:
     def _announce(self) -> None:
         if not self._stopping.is_set():
             self._leases.announce(self._id, self._engine.name, self._engine.count_slots())
+            self._announced = time.monotonic()
 
     def _obey_cancels(self) -> None:
         with self._changing:

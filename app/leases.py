@@ -231,8 +231,11 @@ class LeaseStore:
     def recover(self, max_attempts: int, error: Mapping[str, Any], *, everything: bool = False) -> int:
         """Queue the jobs whose lease has run out, or end them after too many attempts; how many jobs that were.
 
-        ``everything``: whoever held a lease is known to be dead.
+        ``everything``: whoever held a lease is known to be dead, and offers no slots either.
         """
+        if everything:
+            with self._database.write() as session:
+                session.execute(delete(DispatcherRow))
         left = select(PlacementRow).where(PlacementRow.state.in_(_HELD))
         with self._database.read() as session:
             now = self._database.now(session)

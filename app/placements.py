@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -237,6 +237,11 @@ class PlacementStore:
         with self._database.read() as session:
             return self._count_slots(session, self._database.now(session))
 
+    def count_most_slots(self) -> int:
+        """Slots of the largest live dispatcher; 0: nobody runs jobs."""
+        with self._database.read() as session:
+            return session.scalar(self._of_live(func.max(DispatcherRow.slots), self._database.now(session))) or 0
+
     def read_queue(self) -> QueueFigures:
         """How the queue of all tenants stands."""
         with self._database.read() as session:
@@ -248,8 +253,10 @@ class PlacementStore:
             return QueueFigures(states, self._count_slots(session, now), oldest_s)
 
     def _count_slots(self, session: Session, now: datetime) -> int:
-        is_alive = DispatcherRow.heartbeat_at >= now - self._dispatcher_timeout
-        return session.scalar(select(func.sum(DispatcherRow.slots)).where(is_alive)) or 0
+        return session.scalar(self._of_live(func.sum(DispatcherRow.slots), now)) or 0
+
+    def _of_live(self, figure: ColumnElement[Any], now: datetime) -> Select[Any]:
+        return select(figure).where(DispatcherRow.heartbeat_at >= now - self._dispatcher_timeout)
 
     def _has_room(self, session: Session, workers: int, now: datetime) -> bool:
         slots = self._count_slots(session, now)

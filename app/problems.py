@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.database import log_failure
 from app.schemas import Problem
 from solver.errors import InvalidInstance, Issue
 
@@ -152,7 +153,7 @@ async def _answer_invalid_parameter(_request: Request, error: Exception) -> Resp
 
 
 async def _answer_database_error(_request: Request, error: Exception) -> Response:
-    _log.error("database error", exc_info=error)
+    log_failure(_log, "answered 503", error)
     problem = describe("database-unavailable", "Try again in a moment.", HTTPStatus.SERVICE_UNAVAILABLE)
     return ProblemResponse(problem, {"Retry-After": "2"})
 

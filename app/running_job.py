@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.database import log_failure
 from app.engines import Outcome, StopCause
 from app.leases import Lease, LeaseStore
 from app.problems import describe
@@ -69,15 +70,15 @@ class RunningJob:
         self._unstored = [*unstored_steps, *steps], result or unstored_result
         try:
             self._store_unstored()
-        except SQLAlchemyError:
-            _log.exception("progress of the solve is stored later", extra={"placement": self.lease.id})
+        except SQLAlchemyError as error:
+            log_failure(_log, "progress of the solve is stored later", error, placement=self.lease.id)
 
     def note_log(self, content: bytes) -> None:
         """Store what was written, if that is possible."""
         try:
             self._leases.append_log(self.lease, content)
-        except SQLAlchemyError:
-            _log.exception("a piece of the log is lost", extra={"placement": self.lease.id})
+        except SQLAlchemyError as error:
+            log_failure(_log, "a piece of the log is lost", error, placement=self.lease.id)
 
     def conclude(self, outcome: Outcome) -> str:
         """Store how the solve ended; in a word.
@@ -151,7 +152,7 @@ class RunningJob:
         for delay_s in _WRITE_DELAYS_S:
             try:
                 return write()
-            except SQLAlchemyError:
-                _log.exception("cannot store the end of the solve; trying again", extra={"placement": self.lease.id})
+            except SQLAlchemyError as error:
+                log_failure(_log, "cannot store the end of the solve; trying again", error, placement=self.lease.id)
                 time.sleep(delay_s)
         return write()

@@ -95,6 +95,11 @@ class Runtime:
             return self.dispatcher.is_alive
         return self.placements.count_slots() > 0
 
+    def count_most_slots(self) -> int:
+        """Slots that one solve can have: here, or where the jobs of a shared database are run."""
+        largest = self.placements.count_most_slots() if self.database.is_shared else 0
+        return largest or self.settings.slots
+
     def _note_change(self, placement_id: str) -> None:
         self._bell.ring(placement_id)
         if self.dispatcher is not None:

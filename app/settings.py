@@ -72,7 +72,8 @@ class Settings(AuthSettings):
     memory_limit_bytes: int = Field(
         default_factory=lambda: int(measure_memory() * _MEMORY_SHARE),
         ge=1,
-        description="Resident memory at which a solve is ended with its best so far; default: 80 % of the machine's.",
+        description="Resident memory at which a solve is ended with its best so far, and the most a request may ask "
+        "for; default: 80 % of the machine's.",
     )
     max_attempts: int = Field(
         default=3, ge=1, description="How often a solve is started that keeps dying with whatever runs it."
@@ -132,13 +133,21 @@ class Settings(AuthSettings):
             raise ValueError("run_dispatcher can be off only with PostgreSQL: a SQLite file has one server")
         return self
 
+    @model_validator(mode="after")
+    def _check_memory(self) -> Self:
+        has = measure_memory()
+        if self.run_dispatcher and self.engine == "local" and self.memory_limit_bytes > has:
+            reason = "a solve would be killed, without an answer, before it reached more"
+            raise ValueError(f"memory_limit_bytes must be at most {has}, the memory there is here: {reason}")
+        return self
+
     @property
     def database_path(self) -> Path | None:
         """The SQLite file, if that is what the database is."""
         url = driver_url(self.database_url)
         return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
-    def cap_workers(self, wish: int | None) -> int:
-        """Workers a solve gets: never more than the slots, so that no solve waits forever."""
-        most = min(self.slots, self.max_workers or self.slots)
+    def cap_workers(self, wish: int | None, slots: int) -> int:
+        """Workers a solve gets: never more than the ``slots`` of any dispatcher, so that no solve waits forever."""
+        most = min(slots, self.max_workers or slots)
         return min(wish or self.default_workers or most, most)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 
 from app.bell import Bell
+from app.database import log_failure
 from app.placement_records import Event, PlacementNotFound, Summary
 from app.placements import PlacementStore
 from app.threads import read
@@ -124,8 +125,8 @@ class Waiting:
                 continue
             try:
                 counts = await read(self._placements.count_events, keys)
-            except Exception:  # noqa: BLE001 - the next look may succeed
-                _log.exception("cannot look for changes")
+            except Exception as error:  # noqa: BLE001 - the next look may succeed
+                log_failure(_log, "cannot look for changes", error)
                 continue
             for key in keys:
                 if key not in known or known[key] != counts.get(key):

@@ -6,17 +6,22 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from urllib.parse import SplitResult, urlsplit
 
 _PREFIX = "whsec_"
 _TIMEOUT_S = 10.0
+"""For one step: connecting, sending, the next bytes of an answer."""
+_DEADLINE_S = 20.0
+"""For all of it: whoever answers a byte at a time must not hold up other messages, or the end of the service."""
 _LEAST_SECRET_BYTES = 24
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PORTS = {"https": 443, "http": 80}
@@ -117,6 +122,9 @@ def deliver(url: str, message_id: str, payload: str, secret: str, *, may_be_priv
         "webhook-signature": sign(secret, message_id, timestamp, payload),
     }
     connection = _Pinned(parts, address)
+    deadline = threading.Timer(_DEADLINE_S, connection.break_off)
+    deadline.daemon = True
+    deadline.start()
     try:
         path = parts.path or "/"
         connection.request("POST", f"{path}?{parts.query}" if parts.query else path, payload.encode(), headers)
@@ -124,6 +132,7 @@ def deliver(url: str, message_id: str, payload: str, secret: str, *, may_be_priv
     except (OSError, http.client.HTTPException) as error:
         raise DeliveryFailed(type(error).__name__) from error
     finally:
+        deadline.cancel()
         connection.close()
     if not 200 <= status < 300:
         raise DeliveryFailed(f"status {status}", is_final=status == 410)
@@ -153,4 +162,11 @@ class _Pinned(http.client.HTTPConnection):
         self.sock = socket.create_connection(self._address, _TIMEOUT_S)
         if self._is_secure:
             context = ssl.create_default_context()
-            self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+            self.sock = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self.sock.do_handshake()
+
+    def break_off(self) -> None:
+        """Let whoever waits for the other side go; from any thread."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)

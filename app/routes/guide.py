@@ -26,14 +26,15 @@ router = APIRouter(tags=["guide"])
 @router.get("/limits", summary="What a request may ask for", responses=document_problems(503))
 async def read_limits(identity: IdentityOf, settings: SettingsOf, runtime: RuntimeOf) -> Limits:
     """Larger wishes for time, workers and memory are cut to these; larger bodies and longer tags are refused."""
+    most_slots = await to_thread.run_sync(runtime.count_most_slots)
     return Limits(
         **asdict(identity.allowance),
         max_body_bytes=settings.max_body_bytes,
         max_issues=settings.max_issues,
         max_devices=MAX_DEVICES,
         max_time_limit_s=settings.max_time_limit_s,
-        max_workers=settings.cap_workers(settings.slots),
-        default_workers=settings.cap_workers(None),
+        max_workers=settings.cap_workers(most_slots, most_slots),
+        default_workers=settings.cap_workers(None, most_slots),
         memory_limit_bytes=settings.memory_limit_bytes,
         default_wait_s=settings.default_wait_s,
         max_wait_s=settings.max_wait_s,

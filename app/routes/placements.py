@@ -42,6 +42,7 @@ from app.routes.dependencies import (
     SettingsOf,
     reject_unknown,
 )
+from app.runtime import Runtime
 from app.schemas import PlacementList, PlacementStatus, State
 from app.settings import Settings
 from app.threads import read
@@ -76,7 +77,7 @@ async def create_placement(
     and the best placement at the time limit are both `succeeded`; `result.status` says which.
     """
     document = await read_document(request, settings.max_body_bytes)
-    new = await to_thread.run_sync(_prepare, document, options, identity, settings, idempotency_key, limiter=door)
+    new = await to_thread.run_sync(_prepare, document, options, identity, runtime, idempotency_key, limiter=door)
     del document
     try:
         placement_id, _is_new = await to_thread.run_sync(runtime.placements.create, new)
@@ -228,9 +229,10 @@ async def delete_placement(placement_id: PlacementId, identity: IdentityOf, runt
 
 
 def _prepare(
-    document: bytes, options: RequestOptions, identity: Identity, settings: Settings, idempotency_key: str | None
+    document: bytes, options: RequestOptions, identity: Identity, runtime: Runtime, idempotency_key: str | None
 ) -> NewPlacement:
     """Check the document; the job for it."""
+    settings = runtime.settings
     if options.webhook_url is not None:
         _check_webhook(options.webhook_url, settings)
     asked = admit(document, settings.max_issues)
@@ -241,7 +243,7 @@ def _prepare(
         digest=digest,
         fingerprint=options.digest(digest),
         time_limit_s=min(asked.time_limit_s, settings.max_time_limit_s),
-        workers=settings.cap_workers(asked.workers),
+        workers=settings.cap_workers(asked.workers, runtime.count_most_slots()),
         priority=options.priority,
         tags=tuple(options.tag),
         max_wait_s=options.max_wait_s,

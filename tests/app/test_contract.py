@@ -23,6 +23,7 @@ from app.schemas import (
     Solvers,
     Validation,
 )
+from app.settings import Settings
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -442,6 +443,7 @@ def test_the_service_says_beforehand_what_it_can_and_what_it_allows(client, tiny
     Limits.model_validate(limits)
     assert limits["max_body_bytes"] == 1024 * 1024
     assert limits["slots"] == limits["max_workers"] == 2
+    assert limits["memory_limit_bytes"] == Settings().memory_limit_bytes
     solvers = client.get("/solvers").json()
     Solvers.model_validate(solvers)
     assert solvers["versions"]["placewright"]

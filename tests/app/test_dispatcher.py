@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app import supervision
 from app.database import Database
@@ -54,9 +56,10 @@ def parts(tmp_path):
     database, engine = Database(url, busy_timeout_s=5), Engine()
     database.migrate()
     placements = PlacementStore(database, dispatcher_timeout_s=30)
-    dispatcher = Dispatcher(
-        LeaseStore(database, lease_s=30), engine, Settings(database_url=url, slots=1), Metrics(placements.read_queue)
-    )
+    leases = LeaseStore(database, lease_s=30)
+    leases.announce("killed a moment ago", "told", slots=8)
+    settings = Settings(database_url=url, slots=1, lease_s=2, heartbeat_interval_s=0.1)
+    dispatcher = Dispatcher(leases, engine, settings, Metrics(placements.read_queue))
     dispatcher.start(is_alone=True)
     yield dispatcher, engine, placements
     dispatcher.stop()
@@ -73,8 +76,32 @@ def test_nothing_is_started_before_it_can_be_without_delay(parts):
     assert placements.count_slots() == 0
     engine.is_warm.set()
     assert engine.has_run.wait(PATIENCE_S)
-    assert dispatcher.is_alive
+    wait_until(lambda: dispatcher.is_alive)
     assert placements.count_slots() == 1
+
+
+def test_a_dispatcher_that_cannot_write_is_not_ready(parts, monkeypatch, caplog):
+    dispatcher, engine, _ = parts
+    engine.is_warm.set()
+    wait_until(lambda: dispatcher.is_alive)
+
+    def fail(*_):
+        raise OperationalError("INSERT", {}, Exception("database or disk is full\nand much more"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(LeaseStore, "announce", fail)
+        wait_until(lambda: not dispatcher.is_alive)
+    wait_until(lambda: dispatcher.is_alive)
+    failures = [record for record in caplog.records if "disk is full" in record.getMessage()]
+    assert failures
+    assert all(record.exc_info is None and "\n" not in record.getMessage() for record in failures), "a line each"
+
+
+def wait_until(is_so):
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_dispatcher_that_gets_ready_can_be_stopped(parts):

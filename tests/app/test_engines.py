@@ -143,6 +143,13 @@ class TestLocal:
         assert outcome.result is None
         assert outcome.error.type.endswith(":out-of-memory")
 
+    def test_a_request_may_not_ask_for_more_memory_than_the_service_gives(self, local, monkeypatch):
+        monkeypatch.setattr(supervision, "_measure_memory", lambda _pid: 0)  # only the solver itself looks
+        document = make_slow()
+        document["solver"]["memory_limit_bytes"] = 10**15
+        outcome = local.run(make_task(document, memory_limit_bytes=1), Witness())
+        assert outcome.result["stop_reason"] == "memory_limit"
+
     def test_memory_is_measured(self):
         assert supervision._measure_memory(os.getpid()) > 10_000_000
         assert supervision._measure_memory(2**30) == 0

@@ -80,6 +80,14 @@ def test_a_server_of_a_file_runs_its_jobs():
     assert Settings(run_dispatcher=False, database_url="postgresql://x/y").database_path is None
 
 
+def test_a_memory_limit_beyond_the_memory_is_refused_where_solves_run():
+    too_much = measure_memory() + 1
+    with pytest.raises(ValidationError, match=f"memory_limit_bytes must be at most {too_much - 1}"):
+        Settings(memory_limit_bytes=too_much)
+    elsewhere = Settings(memory_limit_bytes=too_much, run_dispatcher=False, database_url="postgresql://x/y")
+    assert elsewhere.memory_limit_bytes == too_much
+
+
 def test_memory_keeps_to_the_limit_of_the_container(tmp_path):
     limit = tmp_path / "memory.max"
     limit.write_text("1000000\n")
@@ -89,10 +97,10 @@ def test_memory_keeps_to_the_limit_of_the_container(tmp_path):
 
 
 def test_workers_never_exceed_the_slots():
-    assert Settings(slots=4).cap_workers(None) == 4
-    assert Settings(slots=4, default_workers=2).cap_workers(None) == 2
-    assert Settings(slots=4, max_workers=3).cap_workers(8) == 3
-    assert Settings(slots=2, max_workers=8).cap_workers(8) == 2
+    assert Settings().cap_workers(None, 4) == 4
+    assert Settings(default_workers=2).cap_workers(None, 4) == 2
+    assert Settings(max_workers=3).cap_workers(8, 4) == 3
+    assert Settings(max_workers=8).cap_workers(8, 2) == 2
 
 
 def test_a_solve_does_not_load_the_service():

@@ -157,6 +157,15 @@ def test_the_queue_goes_by_priority_then_by_age(store):
     assert order == [jobs[i] for i in (1, 3, 0, 4, 2)]
 
 
+def test_no_solve_gets_more_than_the_largest_live_dispatcher_has(store):
+    assert store.clients.count_most_slots() == 0
+    for name, slots in (("small", 2), ("large", 16), ("dead", 64)):
+        store.leases.announce(name, "local", slots)
+    store.leases.sign_off("dead")
+    assert store.clients.count_most_slots() == 16
+    assert store.clients.count_slots() == 18
+
+
 def test_a_job_of_more_workers_than_slots_runs_on_all_slots(store):
     store.queue(workers=8)
     assert store.lease(free=2).workers == 2

@@ -177,6 +177,25 @@ def test_only_success_is_a_delivery_and_redirections_lead_nowhere(receiver, stat
     verify(headers, body, SECRET)
 
 
+def test_who_answers_a_byte_at_a_time_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(webhooks, "_DEADLINE_S", 0.5)
+    given_up = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip():
+            connection, _ = server.accept()
+            with connection:
+                while not given_up.wait(0.05):
+                    connection.sendall(b"H")
+
+        threading.Thread(target=drip, daemon=True).start()
+        try:
+            with pytest.raises(DeliveryFailed):
+                deliver(f"http://127.0.0.1:{server.getsockname()[1]}/", "id", "{}", SECRET, may_be_private=True)
+        finally:
+            given_up.set()
+
+
 def test_a_message_is_tried_again_with_the_same_id_and_survives_a_restart(tmp_path, receiver, monkeypatch):
     monkeypatch.setattr(courier, "_DELAYS_S", (0.05, 0.05, 0.05))
     monkeypatch.setattr(courier, "_TICK_S", 0.05)
