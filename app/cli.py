@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.display import Forgiving, describe_search, open_console, printable
+from app.document_input import OBJECTIVE_OPTIONS, list_issues, read_question_and_placement, read_request, shown
 from app.document_output import check_writable, encode, write_file, write_standard_output
 from app.exits import (
     EXIT_BAD_INPUT,
@@ -31,8 +32,8 @@ from app.frontier_summary import describe_sweep, print_frontier
 from app.search import run_search, search_here, sweep_here
 from app.service_commands import add_service_commands
 from app.summary import print_result, print_verification
-from solver.errors import InvalidInstance, Issue, UnreadableDocument
-from solver.instance import Execution, ObjectiveKind, Partition, PipelineSchedule, Request, SolverOptions
+from solver.errors import InvalidInstance
+from solver.instance import Request, SolverOptions
 from solver.result import Status
 from solver.validation import validate_options
 from solver.verification import verify
@@ -43,15 +44,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from app.remote import RemoteAnswer
-    from solver.result import Frontier, Placement
+    from solver.result import Frontier
 
-MAX_ISSUES_NAMED = 20
-_OBJECTIVE_OPTIONS = {
-    "objective": (ObjectiveKind, "kind", "what to minimise"),
-    "partition": (Partition, "partition", "which operators may share a device"),
-    "schedule": (PipelineSchedule, "schedule", "how forward and backward passes share a device"),
-    "execution": (Execution, "execution", "how a device executes its operators (latency)"),
-}
 _SOLVER_OPTIONS = {
     "time_limit_s": ("--time-limit", float, "SECONDS", "how long to search (default: 30)"),
     "relative_gap": ("--gap", float, "RATIO", "stop at this relative gap, e.g. 0.01 (default: 0, a full proof)"),
@@ -143,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_question(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="the document with graph and cluster; - is standard input")
     command.add_argument("--format", default="auto", choices=["auto", "native", "msr"], help="of FILE (default: auto)")
-    for name, (choices, _, text) in _OBJECTIVE_OPTIONS.items():
+    for name, (choices, _, text) in OBJECTIVE_OPTIONS.items():
         command.add_argument(f"--{name}", choices=[choice.value for choice in choices], help=text)
 
 
@@ -175,7 +169,7 @@ def _positive(text: str) -> int:
 def _solve(arguments: argparse.Namespace) -> int:
     changes = {name: value for name in _SOLVER_OPTIONS if (value := getattr(arguments, name)) is not None}
     _check_options(SolverOptions(**changes))
-    request = _read_request(arguments)
+    request = read_request(arguments)
     request = replace(request, options=replace(request.options, **changes))
     if arguments.output is not None:
         _check_output(arguments.output)
@@ -191,7 +185,7 @@ def _solve(arguments: argparse.Namespace) -> int:
             answer = _solve_there(arguments.server, request, console)
             result, document = answer.result, answer.document
     except InvalidInstance as error:
-        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+        raise CommandError(list_issues(arguments.file, error.issues)) from error
     print_result(console, request.instance, result)
     _deliver(document, arguments.output, to_standard_output=arguments.json)
     if result.placement is not None:
@@ -220,7 +214,7 @@ def _solve_there(url: str, request: Request, console: Console) -> RemoteAnswer:
 def _frontier(arguments: argparse.Namespace) -> int:
     changes = {name: value for name in _SOLVER_OPTIONS if (value := getattr(arguments, name)) is not None}
     _check_options(SolverOptions(**changes))
-    request = _read_request(arguments)
+    request = read_request(arguments)
     request = replace(request, options=replace(request.options, **changes))
     for path in (arguments.output, arguments.plot):
         if path is not None:
@@ -234,7 +228,7 @@ def _frontier(arguments: argparse.Namespace) -> int:
     try:
         frontier = run_search(sweep_here(request, arguments.points), describe_sweep, console)
     except InvalidInstance as error:
-        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+        raise CommandError(list_issues(arguments.file, error.issues)) from error
     print_frontier(console, frontier)
     _deliver(frontier_document(frontier), arguments.output, to_standard_output=arguments.json)
     if arguments.plot is not None and frontier.points:
@@ -257,18 +251,18 @@ def _draw(frontier: Frontier, path: str) -> None:
     try:
         write_file(Path(path), draw_frontier(frontier))
     except (OSError, ValueError) as error:
-        raise CommandError(f"cannot write {_shown(path)}: {reason_of(error)}") from error
+        raise CommandError(f"cannot write {shown(path)}: {reason_of(error)}") from error
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    request, placement = _read_question_and_placement(arguments)
+    request, placement = read_question_and_placement(arguments)
 
     from solver.formats.native import verification_document
 
     try:
         verification = verify(request.instance, placement)
     except InvalidInstance as error:
-        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+        raise CommandError(list_issues(arguments.file, error.issues)) from error
     print_verification(open_console(sys.stderr), request.instance, verification)
     if arguments.json:
         _deliver(verification_document(verification), None, to_standard_output=True)
@@ -276,10 +270,10 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    request, placement = _read_question_and_placement(arguments)
+    request, placement = read_question_and_placement(arguments)
     instance, operator = request.instance, arguments.operator
     if operator is not None and operator not in {o.id for o in instance.graph.operators}:
-        raise CommandError(f"argument --operator: {_shown(arguments.file)} has no operator {printable(operator)!r}")
+        raise CommandError(f"argument --operator: {shown(arguments.file)} has no operator {printable(operator)!r}")
 
     from app.explanation_report import print_explanation
     from solver.explanation import explain
@@ -289,7 +283,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         verification = verify(instance, placement)
         explanation = explain(instance, placement, operator)
     except InvalidInstance as error:
-        raise CommandError(_list_issues(arguments.file, error.issues)) from error
+        raise CommandError(list_issues(arguments.file, error.issues)) from error
     console = open_console(sys.stderr)
     print_verification(console, instance, verification)
     if explanation is not None:
@@ -300,7 +294,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    request = _read_request(arguments)
+    request = read_request(arguments)
     if arguments.output is not None:
         _check_output(arguments.output)
 
@@ -308,54 +302,6 @@ def _convert(arguments: argparse.Namespace) -> int:
 
     _deliver(request_document(request), arguments.output, to_standard_output=arguments.output is None)
     return EXIT_FOUND
-
-
-def _read_request(arguments: argparse.Namespace) -> Request:
-    """The document's request, with what the command line says in place of what the document says."""
-    data = _read_bytes(arguments.file)
-
-    from solver import formats
-
-    try:
-        request = formats.read(data, arguments.format)
-    except InvalidInstance as error:
-        raise CommandError(_list_issues(arguments.file, error.issues)) from error
-    except UnreadableDocument as error:
-        raise CommandError(f"{_shown(arguments.file)}: {error}") from error
-    given = ((name, getattr(arguments, name)) for name in _OBJECTIVE_OPTIONS)
-    changes: dict[str, Any] = {
-        _OBJECTIVE_OPTIONS[name][1]: _OBJECTIVE_OPTIONS[name][0](value) for name, value in given if value is not None
-    }
-    instance = request.instance
-    return replace(request, instance=replace(instance, objective=replace(instance.objective, **changes)))
-
-
-def _read_question_and_placement(arguments: argparse.Namespace) -> tuple[Request, Placement]:
-    if arguments.file == "-" and arguments.placement == "-":
-        raise CommandError("FILE and PLACEMENT cannot both be standard input")
-    return _read_request(arguments), _read_placement(arguments.placement)
-
-
-def _read_placement(path: str) -> Placement:
-    data = _read_bytes(path)
-
-    from solver import formats
-
-    try:
-        return formats.read_placement(data)
-    except InvalidInstance as error:
-        raise CommandError(_list_issues(path, error.issues)) from error
-    except UnreadableDocument as error:
-        raise CommandError(f"{_shown(path)}: {error}") from error
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise CommandError(f"cannot read {_shown(path)}: {reason_of(error)}") from error
-    except AttributeError as error:  # standard input was closed before Python started
-        raise CommandError("cannot read standard input: it is closed") from error
 
 
 def _check_options(options: SolverOptions) -> None:
@@ -371,7 +317,7 @@ def _check_output(output: str) -> None:
     try:
         check_writable(Path(output))
     except (OSError, ValueError) as error:
-        raise CommandError(f"cannot write {_shown(output)}: {reason_of(error)}") from error
+        raise CommandError(f"cannot write {shown(output)}: {reason_of(error)}") from error
 
 
 def _deliver(document: dict[str, Any], output: str | None, *, to_standard_output: bool) -> None:
@@ -382,7 +328,7 @@ def _deliver(document: dict[str, Any], output: str | None, *, to_standard_output
         try:
             write_file(Path(output), data)
         except (OSError, ValueError) as error:
-            message = f"cannot write {_shown(output)}: {reason_of(error)}; the document is on standard output"
+            message = f"cannot write {shown(output)}: {reason_of(error)}; the document is on standard output"
             failure = CommandError(message)
     if to_standard_output or failure is not None:
         try:
@@ -393,21 +339,6 @@ def _deliver(document: dict[str, Any], output: str | None, *, to_standard_output
             raise CommandError(f"cannot write to standard output: {reason_of(error)}") from error
     if failure is not None:
         raise failure
-
-
-def _list_issues(path: str, issues: Sequence[Issue]) -> str:
-    lines = [f"{_shown(path)}: {len(issues)} fault{'' if len(issues) == 1 else 's'}"]
-    for issue in issues[:MAX_ISSUES_NAMED]:
-        where = printable(issue.pointer) or "the document"
-        hint = f" ({printable(issue.hint)})" if issue.hint else ""
-        lines.append(f"  {where}: {printable(issue.message)} [{issue.code}]{hint}")
-    if len(issues) > MAX_ISSUES_NAMED:
-        lines.append(f"  … and {len(issues) - MAX_ISSUES_NAMED} more")
-    return "\n".join(lines)
-
-
-def _shown(path: str) -> str:
-    return "standard input" if path == "-" else printable(path)
 
 
 def _complain(message: str) -> None:
