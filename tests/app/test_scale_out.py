@@ -120,7 +120,8 @@ def test_cancelling_reaches_the_node(start, cluster):
     server = start(RUN_DISPATCHER=False)
     job = server.wait_for_incumbent(server.submit(make_slow(time_limit_s=100)))
     solves = list_solves_on_nodes()
-    assert 10 in {os.getpriority(os.PRIO_PROCESS, pid) for pid in solves}, "it leaves the cores to the node"
+    niceness = {os.getpriority(os.PRIO_PROCESS, pid) for pid in solves}  # the forkserver's, which is Ray's, and its own
+    assert max(niceness) > min(niceness), "it leaves the cores to the node"
     httpx.post(f"{server.url}/placements/{job['id']}/cancel")
     ended = read_end(server, job["id"])
     assert ended["state"] == "cancelled"
