@@ -14,6 +14,7 @@ from functools import partial
 from importlib.metadata import version
 
 from solver.absorption import absorb
+from solver.backward_order import order_backward
 from solver.beside import Call
 from solver.bounds import bound_each_pass, bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
@@ -55,7 +56,7 @@ from solver.wide import find_wide
 FIRST_STEPS = 40_000_000
 """Steps (about a second) that the ideal program gets before others are called in; counted, so that it is repeatable."""
 MAX_IDEALS = 8_000_000
-BYTES_PER_IDEAL = 72
+BYTES_PER_IDEAL = 80
 """At worst, while the table grows; some 600 MB in all."""
 CONFLICT_S, ATTEMPT_S = 10.0, 2.0
 """At most so long is sought why there is no placement, and in one relaxed instance."""
@@ -192,6 +193,8 @@ class _Run:
         self.acyclic = (
             self.reduced if self.partition is Partition.ACYCLIC else reduce_instance(self.compiled, Partition.ACYCLIC)
         )
+        # The same, but for a place in the pipeline for every item.
+        self.ordered = order_backward(self.acyclic)
         self.methods: list[str] = ["bounds"]
         self.reasons: tuple[InfeasibilityReason, ...] = ()
         self.workers = search.options.workers or _num_cores()
@@ -208,6 +211,7 @@ class _Run:
         self.reduced = absorb(self.reduced, self.partition)
         is_acyclic = self.partition is Partition.ACYCLIC
         self.acyclic = self.reduced if is_acyclic else absorb(self.acyclic, Partition.ACYCLIC)
+        self.ordered = order_backward(self.acyclic)
 
     @collector_paused()
     def find_segments(self) -> None:
@@ -216,10 +220,13 @@ class _Run:
         if search.closed or search.stop.is_set() or not self.acyclic.allowed.any(axis=1).all():
             return
         self.methods.append("segments")
-        for assignment in place_segments(
-            self.acyclic, bound_ms=search.best_bound, seed=search.options.seed, expired=lambda: search.over
-        ):
-            search.offer(self.acyclic.placement(assignment), "segments")
+        for compiled in (self.ordered, self.acyclic):
+            if compiled is self.acyclic and search.placement is not None:
+                break  # else the places given leave no room
+            for assignment in place_segments(
+                compiled, bound_ms=search.best_bound, seed=search.options.seed, expired=lambda: search.over
+            ):
+                search.offer(self.acyclic.placement(assignment), "segments")
 
     def number_devices(self) -> None:
         """Give alike devices their numbers in pipeline order, as a reader expects them."""
@@ -252,7 +259,7 @@ class _Run:
             bounds = [bound_period(self.acyclic)]
             self._run_ideals(program, FIRST_STEPS, lambda: max(bounds), bounds.append)
             value = search.objective_value
-            if value is not None and max(bounds) >= value * (1 - OPTIMALITY_TOLERANCE):
+            if value is not None and self.ordered is self.acyclic and max(bounds) >= value * (1 - OPTIMALITY_TOLERANCE):
                 return
         if not is_modelled(self.acyclic):
             find_wide(search, self.acyclic, self.methods, LADDER_SHARE)
@@ -274,17 +281,21 @@ class _Run:
             if search.placement is None and period >= worst:
                 search.infeasible_by = "ideals"
 
-        claims = (lambda: search.best_bound, claim)
+        claims: tuple[Callable[[], float], Callable[[float], object]] = (lambda: search.best_bound, claim)
+        proves = self.ordered is self.acyclic
+        if not proves:
+            bounds = [search.best_bound]
+            claims = (lambda: max(bounds), bounds.append)
         modelled = is_modelled(self.acyclic)
         if program is not None:
             self.methods.append("ideals")
-            self._run_ideals(program, FIRST_STEPS if modelled else math.inf, *claims)
+            self._run_ideals(program, FIRST_STEPS if modelled or not proves else math.inf, *claims)
         if not modelled:
             find_wide(search, self.acyclic, self.methods)
         if search.over or not modelled:
             return
         rival = None
-        if program is not None and self.workers > 1:
+        if program is not None and proves and self.workers > 1:
             rival = Call(lambda: self._run_ideals(program, math.inf, *claims), "ideals")
         self.methods.append(LadderModel.name)
         workers = self.workers - (rival is not None)
@@ -293,13 +304,16 @@ class _Run:
             rival.join(search.remaining_s)
 
     def ideal_program(self) -> IdealProgram | None:
-        """The exact program over ideals, if it suits the instance and an order with a small window exists."""
-        if not supports(self.acyclic):
+        """The exact program over ideals, if it suits the instance and an order with a small window exists.
+
+        It proves something only where no item had to be given a place.
+        """
+        if not supports(self.ordered):
             return None
-        orders = topological_orders(self.acyclic, self.search.options.seed)
-        few = itertools.islice(orders, 4 if self.acyclic.num_items <= 10_000 else 1)
+        orders = topological_orders(self.ordered, self.search.options.seed)
+        few = itertools.islice(orders, 4 if self.ordered.num_items <= 10_000 else 1)
         program = IdealProgram(
-            self.acyclic, min(few, key=lambda order: span_of(self.acyclic, order)), self._max_ideals()
+            self.ordered, min(few, key=lambda order: span_of(self.ordered, order)), self._max_ideals()
         )
         return program if program.fits else None
 
