@@ -7,7 +7,7 @@ go also where nothing exceeds. The target is set just below the best period know
 A move takes an item and, for the larger part, neighbours of it on the same device, to the device of a neighbour or any
 other; sometimes an item comes back in exchange. Loads are kept up to date item by item.
 
-Source: own; annealing after Kirkpatrick, Gelatt, Vecchi (1983).
+Source: own; :mod:`~solver.heuristics.cooling` says what is shared with other walks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
+from solver.heuristics.cooling import accepts
 from solver.kernels import kernel
 from solver.stage_costs import StageCosts, crossings, load, stage_costs
 
@@ -180,7 +181,7 @@ def _walk(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the co
         excess_here = _excess(question, answer, target_ms, here)
         excess_there = _excess(question, answer, target_ms, there)
         change = excess_here + excess_there - excess[here] - excess[there]
-        if change <= 0 or random.random() < np.exp(-change / heat):
+        if accepts(change, heat, random):
             num_exceeding += (excess_here > SLOPE) - (excess[here] > SLOPE)
             num_exceeding += (excess_there > SLOPE) - (excess[there] > SLOPE)
             excess[here], excess[there] = excess_here, excess_there

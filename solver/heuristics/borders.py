@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.heuristics.bisection import ItemGraph, item_graph, rows
+from solver.heuristics.cooling import accepts, temperature
 from solver.kernels import kernel
 from solver.stage_costs import NO_LIMIT, StageCosts, load, stage_costs
 
@@ -263,7 +264,7 @@ def _anneal(  # noqa: PLR0912  one loop nest, kept whole for the compiler
         _shift(costs, now, item, new)
         for index in range(num_touched):
             change += _penalty(costs, now, touched[index], level)
-        if change > 0 and draws.random() >= np.exp(-change / (hot * (COLD / hot) ** (step / steps))):
+        if not accepts(change, temperature(hot, COLD, step / steps), draws):
             _shift(costs, now, item, old)
             continue
         for index in range(num_touched):

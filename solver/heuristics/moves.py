@@ -5,7 +5,7 @@ other's place in it, with all they hold; or gives an idle device another place. 
 the target, and memory its limits; when nothing does, the target is lowered below the period reached. Over all moves the
 order of the devices is kept, so an acyclic placement stays acyclic.
 
-Source: own; the schedule is that of textbook simulated annealing.
+Source: own; :mod:`~solver.heuristics.cooling` says what is shared with other walks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Ints
+from solver.heuristics.cooling import accepts, temperature
 from solver.heuristics.device_costs import DeviceCosts, Spending, carry, device_costs, recount, reload, spending
 from solver.instance import Partition
 from solver.kernels import kernel
@@ -123,11 +124,6 @@ def period_of(now: Spending) -> float:
 
 
 @kernel
-def _accepts(change: float, temperature: float, draws: np.random.Generator) -> bool:
-    return change <= 0 or draws.random() < math.exp(-change / temperature)
-
-
-@kernel
 def _anneal(
     costs: DeviceCosts,
     now: Spending,
@@ -161,14 +157,14 @@ def _anneal(
                 break
             target = max(reached * (1 - LOWER), floor)
             energy = _excess(costs, now, target)
-        temperature = HOT * (COLD / HOT) ** (step / steps)
+        heat = temperature(HOT, COLD, step / steps)
         draw = draws.random()
         if draw < SWAPS:
-            energy = _swap(costs, now, at, rank, target, energy, temperature, draws)
+            energy = _swap(costs, now, at, rank, target, energy, heat, draws)
         elif draw < SWAPS + STROLLS:
             _stroll(now, at, rank, draws)
         else:
-            energy = _move(costs, now, at, rank, target, energy, temperature, draws, moved, is_moved)
+            energy = _move(costs, now, at, rank, target, energy, heat, draws, moved, is_moved)
     return reached
 
 
@@ -180,7 +176,7 @@ def _swap(
     rank: Ints,
     target: float,
     energy: float,
-    temperature: float,
+    heat: float,
     draws: np.random.Generator,
 ) -> float:
     """Let two devices take each other's place in the pipeline, with all they hold; the excess afterwards."""
@@ -195,7 +191,7 @@ def _swap(
     _exchange(now.place, one, other)
     recount(costs, now)
     changed = _excess(costs, now, target)
-    if _accepts(changed - energy, temperature, draws):
+    if accepts(changed - energy, heat, draws):
         rank[one], rank[other] = rank[other], rank[one]
         at[rank[one]], at[rank[other]] = one, other
         return changed
@@ -240,7 +236,7 @@ def _move(
     rank: Ints,
     target: float,
     energy: float,
-    temperature: float,
+    heat: float,
     draws: np.random.Generator,
     moved: Ints,
     is_moved: npt.NDArray[np.bool_],
@@ -269,7 +265,7 @@ def _move(
     carry(costs, now, items, home, new)
     reload(costs, now)
     changed = _excess(costs, now, target)
-    if _accepts(changed - energy, temperature, draws):
+    if accepts(changed - energy, heat, draws):
         return changed
     carry(costs, now, items, new, home)
     reload(costs, now)

@@ -16,6 +16,7 @@ from graphlib import TopologicalSorter
 import numpy as np
 
 from solver.compiled import CompiledInstance, Ints
+from solver.heuristics.cooling import accepts, temperature
 from solver.heuristics.device_costs import DeviceCosts, Spending, device_costs, recount, spending
 from solver.heuristics.moves import TINIEST_MS, Assignment, period_of
 from solver.kernels import kernel
@@ -130,8 +131,7 @@ def _search(
         else:
             tried[low : high + 1] = sequence[low : high + 1][::-1]
         found = _fill(costs, now.place, order, tried, target, inside)
-        temperature = size * HOT * (COLD / HOT) ** (number / fills)
-        if found >= placed or draws.random() < math.exp((found - placed) / temperature):
+        if accepts(placed - found, size * temperature(HOT, COLD, number / fills), draws):
             placed = found
             sequence[:] = tried
     return reached
