@@ -11,6 +11,7 @@ import itertools
 import math
 
 from solver.instance import InterconnectModel, ObjectiveKind, Overlap, Partition, PipelineSchedule
+from solver.result import Status
 
 
 def enumerate_feasible(instance):
@@ -31,6 +32,17 @@ def enumerate_optimum(instance):
         if best is None or value < best:
             best, best_placement = value, {name: device.name for name, device in placement.items()}
     return best, best_placement
+
+
+def check_optimum(instance, result, seed):
+    """Fail unless ``result`` says what the best of all placements is worth, or that there is none."""
+    optimum, _ = enumerate_optimum(instance)
+    if optimum is None:
+        assert result.status is Status.INFEASIBLE, seed
+    else:
+        assert result.status is Status.OPTIMAL, seed
+        assert close(result.objective_value, optimum), seed
+        assert result.best_bound <= optimum * (1 + 1e-9), seed
 
 
 def means(reference, device):

@@ -6,10 +6,9 @@ import random
 
 import pytest
 
-from solver.result import Status
 from solver.verification import verify
 from tests.depth import chunks
-from tests.properties.enumeration import close, enumerate_optimum, is_feasible, period
+from tests.properties.enumeration import check_optimum, close, is_feasible, period
 from tests.properties.instances import random_instance
 
 NUM_CHUNKS = 20
@@ -24,14 +23,7 @@ def seeds(chunk):
 def test_answer_equals_enumeration(solve, chunk):
     for seed in seeds(chunk):
         instance = random_instance(seed)
-        optimum, _ = enumerate_optimum(instance)
-        result = solve(instance)
-        if optimum is None:
-            assert result.status is Status.INFEASIBLE, seed
-        else:
-            assert result.status is Status.OPTIMAL, seed
-            assert close(result.objective_value, optimum), seed
-            assert result.best_bound <= optimum * (1 + 1e-9), seed
+        check_optimum(instance, solve(instance), seed)
 
 
 @pytest.mark.parametrize("chunk", chunks(NUM_CHUNKS))
