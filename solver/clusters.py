@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
 from solver.beside import Call
@@ -13,7 +14,7 @@ from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact import link_ideals
 from solver.exact.fleet_ideals import FleetIdealProgram
 from solver.exact.link_ideals import LinkIdealProgram
-from solver.exact.throughput_ideals import IdealProgram, Verdict, span_of, supports
+from solver.exact.throughput_ideals import FINEST, IdealProgram, Trial, Verdict, span_of, supports
 from solver.fleet_search import FleetSearch
 from solver.fleets import find_fleets, limits_fleets
 from solver.formulation_runs import worst_period
@@ -41,12 +42,12 @@ MAX_COUNT_STATES = 2048
 MAX_IDEALS = 8_000_000
 MAX_STEPS = 2_000_000_000
 PRICES_SHARE = 0.1
-FIRST_STEP, RELAXED_GAP, IDEALS_SHARE = 0.02, 1e-4, 0.4
-"""The ideal program tries periods 2, 4, 8 … % above the bound, then bisects down to a gap, in a share of the time."""
+FIRST_STEP, RELAXED_GAP, COARSE_GAP, IDEALS_SHARE, LINK_IDEALS_SHARE = 0.02, 1e-4, 0.02, 0.4, 0.6
+"""The ideal programs try periods 2, 4, 8 … % above the bound, then bisect down to a gap, in shares of the time."""
+FOLLOWED_PARTS = math.inf, 0.3, 0.03, 0.0
+"""Labels follow no tensors, then those whose times over two links differ by such parts of the period; at last all."""
 INSIDE = 1 - 4e-7
 """Periods this far below a limit stay below it, however the units of a model are rounded."""
-
-Program = IdealProgram | FleetIdealProgram | LinkIdealProgram
 
 
 def needs_cluster_search(instance: Instance) -> bool:
@@ -243,7 +244,7 @@ class ClusterSearch:
         program = IdealProgram(coarse, self._narrow_order(coarse), MAX_IDEALS, prices)
         if program.fits:
             self._methods.append("ideals")
-            self._bisect(program, coarse, "ideals")
+            self._bisect(program.try_period, coarse, "ideals", self._after(IDEALS_SHARE))
 
     def _run_link_ideals(self) -> None:
         """The ideal program that tells the links of used devices from those of idle ones."""
@@ -261,8 +262,10 @@ class ClusterSearch:
         """Raise the bound of the objective as far as ``program`` can."""
         search = self._search
         self._methods.append(method)
-        if not self._is_cost:
-            self._bisect(program, compiled, method)
+        if not self._is_cost and isinstance(program, LinkIdealProgram):
+            self._follow(program)
+        elif not self._is_cost:
+            self._bisect(program.try_period, compiled, method, self._after(IDEALS_SHARE))
         elif self._fleets is not None:
             period = min(worst_period(self._reduced), self._longest_ms * NEAR * NEAR)
             with stop_flag(lambda: search.over) as stop:
@@ -271,6 +274,27 @@ class ClusterSearch:
                 self._consider(compiled.placement(assignment), method)
             if is_infeasible and search.placement is None:
                 search.infeasible_by = method
+
+    def _follow(self, program: LinkIdealProgram) -> None:
+        """Bisect roughly with ever more tensors followed, until the program has to give up; then to the end."""
+        search = self._search
+        deadline, last, known = self._after(LINK_IDEALS_SHARE), -1, None
+        for part in FOLLOWED_PARTS:
+            follow_ms = part * (search.objective_value or self._bound_ms)
+            number = program.num_followed(follow_ms)
+            if number == last:
+                continue
+            last = number
+            attempt = partial(program.try_period, follow_ms=follow_ms)
+            middle = (search.elapsed_s + deadline) / 2
+            if not self._bisect(attempt, self._reduced, "link ideals", middle, COARSE_GAP):
+                break
+            known = attempt
+        if known is not None:
+            self._bisect(known, self._reduced, "link ideals", deadline)
+
+    def _after(self, share: float) -> float:
+        return self._search.elapsed_s + self._search.remaining_s * share
 
     def _prices_of(self, compiled: CompiledInstance) -> tuple[Floats, Floats] | None:
         prices = find_prices(compiled, self._search.remaining_s * PRICES_SHARE)
@@ -281,11 +305,26 @@ class ClusterSearch:
         return min(orders, key=lambda order: span_of(compiled, order))
 
     def _bisect(
-        self, program: IdealProgram | FleetIdealProgram | LinkIdealProgram, compiled: CompiledInstance, method: str
-    ) -> None:
-        """Raise the bound until the program, which is optimistic, reaches a period little above it."""
+        self,
+        attempt: Callable[[float, Callable[[], bool], float, Ints], Trial],
+        compiled: CompiledInstance,
+        method: str,
+        deadline: float,
+        gap: float = RELAXED_GAP,
+    ) -> bool:
+        """Raise the bound until the program, which is optimistic, reaches a period little above it.
+
+        Args:
+            attempt: tries a period.
+            compiled: what it places.
+            method: in whose name.
+            deadline: in seconds of the search.
+            gap: to what the program reaches, that ends it.
+
+        Returns:
+            Whether it came that far.
+        """
         search = self._search
-        deadline = search.elapsed_s + search.remaining_s * IDEALS_SHARE
         reached, step = math.inf, FIRST_STEP
 
         def expired() -> bool:
@@ -295,20 +334,25 @@ class ClusterSearch:
             while not expired():
                 value = math.inf if self._is_cost or search.objective_value is None else search.objective_value
                 upper = min(value, reached, self._longest_ms * NEAR * NEAR)
-                if upper - self._bound_ms <= RELAXED_GAP * upper:
-                    return
-                period = min(self._bound_ms * (1 + step), upper)
-                if reached < math.inf:
-                    period = min(period, (self._bound_ms + upper) / 2)
-                trial = program.try_period(max(period, TINIEST_MS), expired, MAX_STEPS, stop)
+                if upper == math.inf:
+                    return False
+                is_near = upper - self._bound_ms <= upper * (gap if reached < math.inf else RELAXED_GAP)
+                if is_near and value == upper:
+                    period = value * (1 - FINEST / 2)
+                elif is_near:
+                    return True
+                else:
+                    period = min(self._bound_ms * (1 + step), (self._bound_ms + upper) / 2)
+                trial = attempt(max(period, TINIEST_MS), expired, MAX_STEPS, stop)
                 if trial.verdict is Verdict.GAVE_UP:
-                    return
+                    return False
                 if trial.assignment is None:
                     step *= 2
                     self._claim_period(period, method)
                 else:
                     reached = period
                     self._consider(compiled.placement(trial.assignment), method)
+        return False
 
     def _claim_period(self, bound_ms: float, method: str) -> None:
         """Note a lower bound of the period: of the objective, or a proof that a limit cannot be met."""

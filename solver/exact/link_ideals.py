@@ -1,18 +1,33 @@
-r"""Throughput over ``links``, acyclic partition, ``1f1b``: which devices can reach each ideal, for a trial period.
+r"""Throughput over ``links``, acyclic partition, ``1f1b``: in which ways each ideal can be reached, for a trial period.
 
-As in :mod:`solver.exact.throughput_ideals` a pipeline is a chain of ideals. Here the *state* of an ideal is how many
-devices of each class have been used, all classes counted, because whom a device talks to depends on it: what comes in
-comes from a device that has been used, what goes out goes to one that has not. So a transfer into the stage S = J \\ I
-on a device of class k takes at least the time over the best link from a used class, and one out of it at least that
-over the best link to a class with a device left. That is a relaxation: IMPOSSIBLE is proved for the instance, while a
-chain that is REACHED keeps the period only if its transfers do use the best links. Tensors whose producer does not
-stand before all consumers take their least time over any link.
+As in :mod:`solver.exact.throughput_ideals` a pipeline is a chain of ideals. Whom a device talks to matters here, so a
+*label* of an ideal I tells its *state*, how many devices of each class have been used, all classes counted, and of the
+*followed* tensors that travel past I (made in I, needed outside) which used device made each. Devices that made one
+are *open*; the label has their classes, and how much each may still spend on sending within the period.
+
+What a stage S = J \\ I on a device d of class k costs when a label is extended by it:
+
+* compute and memory, exactly;
+* a followed tensor that comes in: the time between the class of its maker and k, exactly, paid by d, and by the maker
+  out of what it has left. Every device holds one stage, so each stage that needs the tensor is one more transfer;
+* any other tensor that comes in: at least the time over the best link from a used class;
+* any other that goes out: at least the time over the best link to a class with a device left, once;
+* tensors whose producer does not stand before all consumers are not followed, and take their least time over any link.
+
+A label is dropped when an open device has less left than its tensors cost at least, each sent once more over the best
+link to a device left. Nothing here exceeds what the devices spend in a real pipeline, whatever is followed, and a real
+pipeline with no load above the period is never dropped: IMPOSSIBLE is proved for the instance. If all tensors are
+followed, nothing is less than what devices spend either, so a chain that is REACHED keeps the period.
+
+Of two labels that agree in all but what open devices have left, one that leaves none of them less suffices: whatever
+completes the other completes it at the same costs. So does one that leaves more than can be spent, which is why no
+more than that is told. Classes that can be renamed (:mod:`solver.symmetries`: identical nodes) are renamed so that the
+key is the least possible: a pipeline and its renamed twin are both feasible or both not, from there on too.
 
 Items are worth something at prices of load and memory; a state from which the devices left cannot hold what is left is
 dropped. States beyond the limits of devices and cost are left out, and only devices that the limits still allow count
-as left. Over ``host``, where a transfer takes a device the same time wherever it goes, the program is exact. Per step
-(class, best link in, best link out) the states in which it can be taken are a set of bits, so that all states of an
-ideal advance together.
+as left. Over ``host``, where a transfer takes a device the same time wherever it goes, nothing need be followed, and
+the program is exact.
 
 Source: own.
 """
@@ -27,27 +42,17 @@ import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact.ideal_graph import ideal_graph
-from solver.exact.ideal_table import WINDOW
-from solver.exact.link_ideal_kernel import (
-    DONE,
-    PAUSED,
-    TABLE_FULL,
-    WINDOW_EXCEEDED,
-    LinkCosts,
-    LinkTable,
-    Order,
-    Steps,
-    explore,
-    grown,
-    table_of,
-)
+from solver.exact.link_ideal_kernel import DONE, LABELS_FULL, PAUSED, TABLE_FULL, TOO_WIDE, LinkCosts, Order, explore
+from solver.exact.link_ideal_table import LinkTable, grown, members, table_of
+from solver.exact.link_labels import Labels, Ways, first_label, more_labels
 from solver.exact.throughput_ideals import MAX_SPAN, STEPS_PER_CALL, Assignment, Trial, Verdict
 from solver.fleets import all_counts, keeps_limits, num_fleets, reachable_worth
 from solver.stage_costs import stage_costs
+from solver.symmetries import renamings
 
 MAX_STATES = 20_000
 MAX_BYTES = 1_500_000_000
-"""Of the table; the program gives up rather than take more."""
+"""Of the tables; the program gives up rather than take more."""
 
 
 def supports(compiled: CompiledInstance) -> bool:
@@ -78,85 +83,116 @@ class LinkIdealProgram:
         # Used devices of each class, per state.
         self._used = all_counts(compiled)
         self._pair_times, self._size_of = _pair_times(compiled)
+        with np.errstate(invalid="ignore"):
+            self._spread_ms = np.nan_to_num(np.ptp(self._pair_times, axis=(1, 2)), nan=np.inf)
         self._columns: list[Floats] = []
         self._column_of: dict[bytes, int] = {}
         self._least = [self._column(k, None) for k in range(len(compiled.classes))]
+        self._ways = self._build_ways()
+        self._times = np.ascontiguousarray(np.array(self._columns).T.reshape(len(compiled.tensors), len(self._columns)))
         self.limit_cost(math.inf)
 
     def limit_cost(self, max_cost: float) -> None:
         """From now on, look only for placements that cost so much at most, whatever else the instance allows."""
         self._kept = keeps_limits(self.compiled, self._used, max_cost)
-        self._steps = self._build_steps()
-        self._times = np.ascontiguousarray(
-            np.array(self._columns).T.reshape(len(self.compiled.tensors), len(self._columns))
-        )
+        idle = self._used < self._counts
+        for k, stride in enumerate(self._strides):
+            states = np.flatnonzero(idle[:, k])
+            idle[states, k] = self._kept[states + stride]
+        self._ways = self._ways._replace(idle=idle)
 
     @property
     def fits(self) -> bool:
         """Whether the order keeps ready items near enough for the window."""
         return self._graph.span <= MAX_SPAN
 
-    def try_period(self, period_ms: float, expired: Callable[[], bool], max_steps: float, stop: Ints) -> Trial:
+    def num_followed(self, follow_ms: float) -> int:
+        """How many tensors are followed when their times over two links have to differ by ``follow_ms``."""
+        return int(np.count_nonzero(self._followed(follow_ms)))
+
+    def _followed(self, follow_ms: float) -> npt.NDArray[np.bool_]:
+        if self.compiled.links is None:
+            return np.zeros(len(self._size_of), dtype=np.bool_)
+        followed: npt.NDArray[np.bool_] = self._graph.forward & (self._spread_ms[self._size_of] >= follow_ms)
+        return followed
+
+    def try_period(
+        self,
+        period_ms: float,
+        expired: Callable[[], bool],
+        max_steps: float,
+        stop: Ints,
+        *,
+        follow_ms: float = math.inf,
+    ) -> Trial:
         """Whether some chain of ideals has no load above ``period_ms``; see the module for what that means.
 
         Gives up when ``expired``, which is asked between ideals, at once when ``stop[0]`` is set, or after
         ``max_steps``.
+
+        Args:
+            period_ms: the trial.
+            expired: see above.
+            max_steps: likewise.
+            stop: likewise.
+            follow_ms: tensors are followed, where they can be, if their times over two links differ by so much or more;
+                to follow fewer says less sooner.
         """
         if not self.fits:
             return Trial(Verdict.GAVE_UP)
-        steps, num_words = self._steps, (self._num_states + 63) // 64
         worth, holds = self._values(period_ms)
-        costs, order = self._link_costs(worth), Order(*self._graph[:5])
-        table = table_of(1 << 10, 1 << 14, num_words, self.compiled.num_items)
+        costs, order, ways = self._link_costs(worth, follow_ms), Order(*self._graph[:5]), self._ways
+        table, labels = table_of(1 << 12, self.compiled.num_items), first_label(1 << 16)
         left = max_steps
         while True:
-            code = explore(
-                period_ms, costs, order, steps._replace(holds=holds), table, int(min(STEPS_PER_CALL, left)), stop
-            )
+            steps = int(min(STEPS_PER_CALL, left))
+            code = explore(period_ms, costs, order, ways._replace(holds=holds), table, labels, steps, stop)
             if code == DONE:
                 break
             left -= STEPS_PER_CALL if code == PAUSED else 0
-            too_large = code == TABLE_FULL and 2 * sum(array.nbytes for array in table) > MAX_BYTES
-            if code == WINDOW_EXCEEDED or too_large or left <= 0 or stop[0] or expired():
+            num_bytes = sum(array.nbytes for array in (*table, *labels))
+            too_large = code in (TABLE_FULL, LABELS_FULL) and 2 * num_bytes > MAX_BYTES
+            if code == TOO_WIDE or too_large or left <= 0 or stop[0] or expired():
                 return Trial(Verdict.GAVE_UP, num_ideals=int(table.cursor[0]))
             if code == TABLE_FULL:
                 table = grown(table)
-        chain = _chain(table, steps.stride, self.compiled.num_items)
-        num_ideals = int(table.cursor[0])
-        if chain is None:
+            elif code == LABELS_FULL:
+                labels = more_labels(labels)
+        last, num_ideals = int(table.queue[self.compiled.num_items]), int(table.cursor[0])
+        if last < 0 or table.head[last] < 0:
             return Trial(Verdict.IMPOSSIBLE, num_ideals=num_ideals)
-        return Trial(Verdict.REACHED, self._assignment(chain), num_ideals)
+        return Trial(Verdict.REACHED, self._assignment(table, labels, int(table.head[last])), num_ideals)
 
-    def _build_steps(self) -> Steps:
-        """Per class and pair of best links the states in which a device of the class can be added."""
-        of_class, incoming, outgoing, sources = [], [], [], []
+    def _build_ways(self) -> Ways:
+        """What can be done in each state, and the columns of the best links there."""
+        num_classes = len(self._counts)
         left = self._counts - self._used
-        bits = 1 << np.arange(len(self._counts))
-        for k in range(len(self._counts)):
-            later = left.copy()
-            later[:, k] -= 1
-            senders = ((self._used > 0) * bits).sum(axis=1)
-            receivers = ((later > 0) * bits).sum(axis=1)
-            is_possible = left[:, k] > 0
-            is_possible[is_possible] = self._kept[np.flatnonzero(is_possible) + self._strides[k]]
-            possible = np.flatnonzero(is_possible)
-            sets: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
-            for pair in np.unique(np.stack([senders, receivers], axis=1)[possible], axis=0):
-                way = self._column(k, int(pair[0])), self._column(k, int(pair[1]))
-                inside = is_possible & (senders == pair[0]) & (receivers == pair[1])
-                sets[way] = sets.get(way, np.zeros(self._num_states, dtype=bool)) | inside
-            for way, inside in sets.items():
-                of_class.append(k)
-                incoming.append(way[0])
-                outgoing.append(way[1])
-                sources.append(_words(inside))
-        return Steps(
-            np.array(of_class, dtype=np.int64),
-            np.array(incoming, dtype=np.int64),
-            np.array(outgoing, dtype=np.int64),
-            self._strides[np.array(of_class, dtype=np.int64)],
-            np.array(sources, dtype=np.uint64).reshape(len(of_class), (self._num_states + 63) // 64),
+        bits = 1 << np.arange(num_classes) if self.compiled.links is not None else np.zeros(num_classes, dtype=np.int64)
+        senders, receivers = ((there > 0) @ bits for there in (self._used, left))
+        columns = {
+            (k, int(mask)): self._column(k, int(mask))
+            for k in range(num_classes)
+            for mask in np.unique(np.concatenate([senders, receivers]))
+        }
+        best = [
+            np.array([[columns[k, int(mask)] for k in range(num_classes)] for mask in masks], dtype=np.int32)
+            for masks in (senders, receivers)
+        ]
+        names = np.array(renamings(self.compiled), dtype=np.int64)
+        turned = np.stack([self._used @ self._strides[new] for new in names]).astype(np.int32)
+        finite = np.where(np.isfinite(self._pair_times), self._pair_times, 0.0)
+        return Ways(
+            self._strides,
+            left > 0,
+            self._costs.limits,
             np.zeros(self._num_states),
+            self._class_compute.reshape(-1).astype(np.int64),
+            best[0],
+            best[1],
+            turned,
+            names,
+            self._pair_times,
+            finite.max(axis=2, initial=0.0),
         )
 
     def _column(self, k: int, partners: int | None) -> int:
@@ -184,34 +220,46 @@ class LinkIdealProgram:
         holds = np.minimum(holds, [worth[column].sum() for column in usable.T])
         return worth, reachable_worth(self.compiled, self._kept, holds)
 
-    def _link_costs(self, worth: Floats) -> LinkCosts:
-        costs = self._costs
+    def _link_costs(self, worth: Floats, follow_ms: float) -> LinkCosts:
+        costs, graph = self._costs, self._graph
         return LinkCosts(
             self._compute,
             costs.memory,
             worth,
             self._times,
+            self._size_of,
             costs.producer,
             costs.num_consumers,
-            self._graph.forward,
+            graph.first_consumer,
+            graph.consumers,
+            graph.forward,
+            self._followed(follow_ms),
             costs.first,
             costs.touching,
             costs.overlap,
-            self._class_compute.reshape(-1).astype(np.int64),
             np.array(self._least, dtype=np.int64),
-            costs.limits,
         )
 
-    def _assignment(self, chain: list[tuple[npt.NDArray[np.bool_], int]]) -> Assignment:
+    def _assignment(self, table: LinkTable, labels: Labels, last: int) -> Assignment:
+        """The placement of a label of the ideal of all items, with every class under its own name."""
+        chain = []
+        while last:
+            chain.append(last)
+            last = int(labels.before[last])
         taken = [0] * len(self._counts)
         assignment: Assignment = [(0, 0)] * self.compiled.num_items
         before = np.zeros(self.compiled.num_items, dtype=bool)
-        for mask, step in chain:
-            index = int(self._steps.of_class[step])
-            for position in np.flatnonzero(mask & ~before):
+        own = list(range(len(self._counts)))  # of each name that labels use
+        for label in reversed(chain):
+            kind, turn = labels.step[label]
+            index = own[kind]
+            inside = members(table, int(labels.ideal[label]), self.compiled.num_items)
+            for position in np.flatnonzero(inside & ~before):
                 assignment[int(self._order[position])] = (index, taken[index])
             taken[index] += 1
-            before = mask
+            before = inside
+            names = self._ways.renamed[turn]
+            own = [own[int(k)] for k in np.argsort(names)]
         return assignment
 
 
@@ -220,40 +268,7 @@ def _pair_times(compiled: CompiledInstance) -> tuple[Floats, Ints]:
     rows = {sizes: row for row, sizes in enumerate(dict.fromkeys(tensor.sizes for tensor in compiled.tensors))}
     num_classes = len(compiled.classes)
     if compiled.links is None:
-        return np.zeros((0, num_classes, num_classes)), np.zeros(0, dtype=np.int64)
+        return np.zeros((1, num_classes, num_classes)), np.zeros(len(compiled.tensors), dtype=np.int64)
     times = [compiled.links.times(sizes) for sizes in rows]
     size_of = np.array([rows[tensor.sizes] for tensor in compiled.tensors], dtype=np.int64)
     return np.array(times).reshape(len(rows), num_classes, num_classes), size_of
-
-
-def _words(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
-    """Bits of 64-bit words, the first state in the lowest bit of the first word."""
-    padded = np.zeros((len(inside) + 63) // 64 * 64, dtype=bool)
-    padded[: len(inside)] = inside
-    packed: npt.NDArray[np.uint64] = np.packbits(padded, bitorder="little").view("<u8").astype(np.uint64)
-    return packed
-
-
-def _chain(table: LinkTable, strides: Ints, num_items: int) -> list[tuple[npt.NDArray[np.bool_], int]] | None:
-    """The ideals on the way to the one of all items, each with its last step; ``None`` if that was not reached."""
-    index = int(table.queue[num_items])
-    if index < 0:
-        return None
-    log = table.log[: int(table.length[0])]
-    state = int(log[np.flatnonzero(log[:, 0] == index)[0], 1])
-    chain = []
-    while index:
-        _, _, before, step = log[np.flatnonzero((log[:, 0] == index) & (log[:, 1] == state))[0]]
-        chain.append((_members(table, index, num_items), int(step)))
-        index, state = int(before), state - int(strides[step])
-    chain.reverse()
-    return chain
-
-
-def _members(table: LinkTable, index: int, num_items: int) -> npt.NDArray[np.bool_]:
-    low = int(table.low[index])
-    members = np.zeros(num_items + 2 * WINDOW, dtype=bool)
-    members[:low] = True
-    bits = int(table.mask[index, 0]) | int(table.mask[index, 1]) << 64
-    members[low + 1 : low + 1 + WINDOW] = [bits >> offset & 1 for offset in range(WINDOW)]
-    return members[:num_items]

@@ -19,8 +19,20 @@ from solver.formulations.fractional_assignment_glop import Prices, bound_by_pric
 from solver.heuristics.moves import Annealing
 from solver.heuristics.orders import topological_orders
 from solver.heuristics.sequences import Sequences
-from solver.instance import Constraints, Edge, Link, LinkGroup, Objective, ObjectiveKind, Partition
+from solver.instance import (
+    Constraints,
+    DeviceSpec,
+    Edge,
+    Link,
+    LinkGroup,
+    Objective,
+    ObjectiveKind,
+    Operator,
+    Overlap,
+    Partition,
+)
 from solver.reductions import reduce_instance
+from solver.symmetries import renamings
 from solver.verification import verify
 from tests.depth import chunks
 from tests.properties.clusters import random_cluster_instance
@@ -145,6 +157,65 @@ def test_what_the_ideal_program_over_links_calls_impossible_is(chunk):
             assert verdict in {Verdict.IMPOSSIBLE, Verdict.REACHED}, seed
             impossible += verdict is Verdict.IMPOSSIBLE
     assert impossible > 20
+
+
+@pytest.mark.parametrize("chunk", range(6))
+def test_the_ideal_program_that_follows_all_tensors_is_exact(chunk):
+    exact = impossible = 0
+    stop = np.zeros(1, dtype=np.int64)
+    for seed, drawn, _, _ in throughput_instances(chunk):
+        instance = dataclasses.replace(drawn, objective=Objective(), constraints=Constraints())
+        if any(operator.is_backward for operator in instance.graph.operators):
+            continue
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        optimum = enumerate_optimum(instance)[0]
+        prices = find_prices(reduced)
+        if not link_ideals.supports(reduced) or reduced.links is None or prices is None or not optimum:
+            continue
+        order = next(iter(topological_orders(reduced, seed)))
+        program = link_ideals.LinkIdealProgram(reduced, order, (prices.of_load, prices.of_memory))
+        for follow_ms in (math.inf, optimum / 4, 0.0):
+            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
+            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=follow_ms)
+            impossible += below.verdict is Verdict.IMPOSSIBLE
+        assert below.verdict is Verdict.IMPOSSIBLE, seed
+        verification = verify(instance, reduced.placement(trial.assignment))
+        assert verification.violations == (), seed
+        assert verification.objective_value <= optimum * ROUNDING * ROUNDING, seed
+        exact += 1
+    assert exact > 5
+    assert impossible > 2 * exact
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_two_nodes_with_the_same_contents_are_one_question(seed):
+    """Random graphs on two nodes of a fast and a slow device each; renaming them must lose nothing."""
+    source = random.Random(seed)
+    names = "abcdef"
+    operators = [Operator(n, {"fast": source.uniform(1, 9), "slow": source.uniform(5, 20)}, 1) for n in names]
+    connections = [
+        Edge(a, b, size)
+        for a in names
+        for size in [source.randint(1, 9)]
+        for b in names
+        if a < b and source.random() < 0.5
+    ]
+    devices = [DeviceSpec("fast", "fast", 3, 2), DeviceSpec("slow", "slow", 2, 2)]
+    groups = tuple(LinkGroup((f"fast:{i}", f"slow:{i}"), Link(8000.0)) for i in (0, 1))
+    wires = {"model": "links", "default": Link(1600.0), "groups": groups, "overlap": source.choice(list(Overlap))}
+    instance = make(operators, connections, devices, wires=wires)
+    reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+    optimum = enumerate_optimum(instance)[0]
+    assert len(renamings(reduced)) == 2
+    assert optimum
+    order, stop = next(iter(topological_orders(reduced, seed))), np.zeros(1, dtype=np.int64)
+    program = link_ideals.LinkIdealProgram(reduced, order, (np.full(4, 0.1), np.zeros(4)))
+    trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=0.0)
+    assert trial.verdict is Verdict.REACHED
+    assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum)
+    below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=0.0)
+    assert below.verdict is Verdict.IMPOSSIBLE
 
 
 def test_a_pipeline_through_two_nodes_crosses_between_them():
