@@ -51,7 +51,7 @@ from solver.result import (
 from solver.search import Search
 from solver.sets import SetSearch
 from solver.validation import validate, validate_options
-from solver.wide import find_wide
+from solver.wide import WideSearch
 
 FIRST_STEPS = 40_000_000
 """Steps (about a second) that the ideal program gets before others are called in; counted, so that it is repeatable."""
@@ -262,7 +262,7 @@ class _Run:
             if value is not None and self.ordered is self.acyclic and max(bounds) >= value * (1 - OPTIMALITY_TOLERANCE):
                 return
         if not is_modelled(self.acyclic):
-            find_wide(search, self.acyclic, self.methods, LADDER_SHARE)
+            WideSearch(search, self.reduced, self.acyclic, self.workers, self.methods, LADDER_SHARE).run()
         elif not search.over:
             self.methods.append(LadderModel.name)
             limit_s = search.remaining_s * LADDER_SHARE
@@ -291,7 +291,7 @@ class _Run:
             self.methods.append("ideals")
             self._run_ideals(program, FIRST_STEPS if modelled or not proves else math.inf, *claims)
         if not modelled:
-            find_wide(search, self.acyclic, self.methods)
+            WideSearch(search, self.reduced, self.acyclic, self.workers, self.methods).run()
         if search.over or not modelled:
             return
         rival = None

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from solver.compiled import CompiledInstance, Ints, compile_instance
-from solver.exact import link_ideals, throughput_ideals
+from solver.exact import link_ideals, spread_flows, throughput_ideals
 from solver.exact.link_ideals import LinkIdealProgram
 from solver.exact.throughput_ideals import IdealProgram
 from solver.heuristics.annealing import anneal
@@ -58,6 +58,7 @@ def _run_heuristics(compiled: CompiledInstance, order: Ints, stop: Ints) -> None
         anneal(over_host, start, target=lambda: PERIOD_MS, seed=0, expired=lambda: False, num_rounds=1), 1
     ):
         pass
+    spread_flows.Network(over_host).send(PERIOD_MS, np.random.default_rng(0), stop)
     Borders(over_host).improve(start, 1, 0, stop)
     bisected_order(over_host, 0, 1)
     Sequences(compiled).search(order, None, PERIOD_MS, PERIOD_MS, 0, stop)

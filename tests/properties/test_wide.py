@@ -12,14 +12,26 @@ import pytest
 
 from benchmarks import wide
 from solver.compiled import compile_instance
+from solver.exact import spread_flows
 from solver.heuristics.bisection import bisected_order
 from solver.heuristics.borders import Borders
 from solver.heuristics.segments import cut_order, place_segments
-from solver.instance import Cluster, DeviceSpec, Partition, PipelineSchedule, SolverOptions
+from solver.instance import (
+    Cluster,
+    DeviceSpec,
+    Edge,
+    Graph,
+    Instance,
+    Objective,
+    Operator,
+    Partition,
+    PipelineSchedule,
+    SolverOptions,
+)
 from solver.reductions import reduce_instance
 from solver.search import Search
 from solver.verification import verify
-from solver.wide import find_wide
+from solver.wide import WideSearch
 from tests.properties.enumeration import close, enumerate_optimum
 from tests.properties.instances import random_instance
 
@@ -105,6 +117,55 @@ def test_moves_on_random_instances():
     assert num_reached > 0.8 * num_tried
 
 
+def flow_bound(compiled):
+    """The best bound of a few rounds in which half of the items send flow, or 0."""
+    network, draws, best = spread_flows.Network(compiled), np.random.default_rng(0), 0.0
+    for _ in range(30):
+        network.send(max(best, network.total_ms / compiled.num_devices), draws, np.zeros(1, dtype=np.int64))
+        best = max(best, network.least_period())
+    return best
+
+
+@pytest.mark.parametrize("chunk", range(6))
+def test_flows_never_claim_more_than_the_optimum(chunk):
+    """In all partitions and schedules; and often more than the average."""
+    num_better = 0
+    for seed in range(100 * chunk, 100 * chunk + 100):
+        instance = random_instance(seed)
+        compiled = reduce_instance(compile_instance(instance), instance.objective.partition)
+        if compiled.links is not None or not spread_flows.supports(compiled):
+            continue
+        optimum, _ = enumerate_optimum(instance)
+        bound = flow_bound(compiled)
+        assert optimum is None or bound <= optimum * (1 + 1e-9), seed
+        num_better += bound > compiled.compute_ms.sum(axis=2).min(axis=1).sum() / compiled.num_devices * (1 + 1e-6)
+    assert num_better > 0
+
+
+def test_flows_on_shared_tensors():
+    """Small graphs with few large fans, free partition: where the hubs of tensors matter."""
+    num_better = 0
+    for seed in range(150):
+        source = random.Random(seed)
+        size = source.randint(3, 7)
+        names = [f"o{i}" for i in range(size)]
+        operators = tuple(Operator(name, {"gpu": source.choice([1.0, 1.0, 2.0])}) for name in names)
+        edges = tuple(
+            Edge(names[a], names[b], transfer_time_ms=0.1 + a / 10)
+            for a, b in itertools.combinations(range(size), 2)
+            if source.random() < 0.7
+        )
+        objective = Objective(partition=Partition.FREE)
+        cluster = Cluster((DeviceSpec("gpu", "gpu", count=source.randint(2, 3)),))
+        instance = Instance(Graph(operators, edges), cluster, objective)
+        compiled = reduce_instance(compile_instance(instance), Partition.FREE)
+        optimum, _ = enumerate_optimum(instance)
+        bound = flow_bound(compiled)
+        assert bound <= optimum * (1 + 1e-9), seed
+        num_better += bound > sum(o.compute_time_ms["gpu"] for o in operators) / compiled.num_devices + 1e-6
+    assert num_better > 75
+
+
 def test_a_stopped_round_gives_its_start_back():
     compiled = reduced(wide.grid(5, 7, 4))
     start = segments(compiled)[-1]
@@ -112,7 +173,7 @@ def test_a_stopped_round_gives_its_start_back():
 
 
 def test_rounds_are_the_same_each_time():
-    """Two rounds of a search without a clock: the second offer of moves ends it."""
+    """The first offer of moves ends the search."""
     instance = wide.grid(6, 6, 4)
     compiled = reduced(instance)
     values = []
@@ -127,8 +188,8 @@ def test_rounds_are_the_same_each_time():
 
         search = Search(instance, SolverOptions(time_limit_s=60), note, stop)
         methods = []
-        find_wide(search, compiled, methods)
-        assert methods == ["bisection", "borders"]
+        WideSearch(search, compiled, compiled, 1, methods).run()
+        assert methods == ["bisection", "borders", "flows"]
         values.append(seen)
     assert values[0] == values[1]
     assert len(values[0]) >= 2
