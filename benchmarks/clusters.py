@@ -168,13 +168,14 @@ def main() -> int:
     parser.add_argument("--only", choices=TABLES, default="search", help="what the table is about")
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--workers", type=int, metavar="N")
+    parser.add_argument("--partition", type=Partition, choices=list(Partition), default=Partition.ACYCLIC)
     arguments = parser.parse_args()
     header, row_of = TABLES[arguments.only]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         settings = Settings(arguments.workers, 0, Path(scratch))
         for workload in cluster_workloads(arguments.workloads, settings.scratch, arguments.match):
-            run = Run("clusters", workload, Partition.ACYCLIC, PLACEWRIGHT, arguments.time_limit)
+            run = Run("clusters", workload, arguments.partition, PLACEWRIGHT, arguments.time_limit)
             rows.append(row_of(workload, carry_out(run, settings)))
             print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
     print(table(header, rows))

@@ -17,8 +17,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from solver.clusters import unite_similar
+from solver.compiled import compile_instance
 from solver.errors import InvalidInstance, Issue
+from solver.fleets import find_fleets
+from solver.formulations.counted_assignment_glop import FleetBounds
 from solver.instance import Cluster, Instance, ObjectiveKind, SolverOptions
+from solver.reductions import reduce_instance
 from solver.result import (
     OPTIMALITY_TOLERANCE,
     Frontier,
@@ -47,6 +52,8 @@ NEAR = 1e-9
 END_SHARE = 0.25
 """Part of the remaining time that each end of the frontier may take."""
 LEAST_SEARCH_S = 0.01
+PRICES_SHARE, NUM_PRICED = 0.1, 24
+"""Part of the time for prices before any search, and so many levels spread over all that prices are found for."""
 FIRST_GAPS = (0.05, 0.01)
 """Every level is brought this near before any is searched further."""
 
@@ -188,6 +195,7 @@ class _Sweep:
 
     def run(self) -> Frontier:
         last = len(self._levels) - 1
+        self._price_levels(self._remaining_s * PRICES_SHARE)
         self._wanted_gap = max(FIRST_GAPS[0], self._options.relative_gap)
         if self._search_period(last, self._remaining_s * END_SHARE).status is not Status.INFEASIBLE and not self._over:
             self._search_cost(self._remaining_s * END_SHARE)
@@ -197,6 +205,26 @@ class _Sweep:
             while not self._over and (level := self._next_level()) is not None:
                 self._fill(*level)
         return self._answer()
+
+    def _price_levels(self, limit_s: float) -> None:
+        """Bounds from prices of load and memory: those of one level hold for every other, so few are enough for all."""
+        deadline = self._elapsed_s + limit_s
+        instance = replace(self._instance, objective=replace(self._instance.objective, kind=ObjectiveKind.COST))
+        coarse = unite_similar(reduce_instance(compile_instance(instance), instance.objective.partition))
+        fleets = find_fleets(coarse)
+        if fleets is None or not coarse.allowed.any(axis=1).all():
+            return
+        bounds = FleetBounds(coarse, fleets, instance.constraints.longest_period_ms)
+        tops = self._levels.tops
+        for level in np.unique(np.linspace(0, len(tops) - 1, NUM_PRICED).astype(int)):
+            bounds.least_period(lambda: 0.0 if self._stop.is_set() else deadline - self._elapsed_s, float(tops[level]))
+        order = np.argsort(fleets.costs, kind="stable")
+        least = np.minimum.accumulate(np.where(bounds.are_open, bounds.periods, math.inf)[order])
+        affordable = np.searchsorted(fleets.costs[order], tops * (1 + 2 * NEAR), side="right")
+        within = np.append(math.inf, least)[affordable]
+        # One claim for every height: it holds for all levels below.
+        for level in np.flatnonzero(np.append(within[1:] != within[:-1], True)):
+            self._claims.append((int(level), float(within[level])))
 
     def _search_period(self, level: int, limit_s: float) -> Result:
         """Search for the least period within a level."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance
-from solver.fleets import Fleets
+from solver.fleets import ROOM, Fleets
 from solver.formulations.fractional_assignment_glop import bound_by_counts, find_prices
 
 STEP = 1e-6
@@ -54,14 +54,15 @@ class FleetBounds:
         """[F]: whether a fleet may keep the limit of the period."""
         return np.isfinite(self.periods) & (self.periods <= self._longest_ms)
 
-    def least_period(self, remaining_s: Callable[[], float]) -> float:
-        """No fleet allows a shorter period, in ms; infinite when none can hold everything."""
-        while remaining_s() > 0 and self.are_open.any():
-            least = self.periods.min()
-            best = np.flatnonzero(self.periods == least)
+    def least_period(self, remaining_s: Callable[[], float], max_cost: float = math.inf) -> float:
+        """No fleet, of those that cost so much at most, allows a shorter period, in ms; infinite when none will do."""
+        affordable = self.fleets.costs <= max_cost * ROOM
+        while remaining_s() > 0 and (self.are_open & affordable).any():
+            least = self.periods[affordable].min()
+            best = np.flatnonzero(affordable & (self.periods == least))
             if not self._price(int(best[self.fleets.counts[best].sum(axis=1).argmax()]), remaining_s()):
                 break
-        return float(self.periods.min(initial=math.inf)) if self.are_open.any() else math.inf
+        return float(self.periods[self.are_open & affordable].min(initial=math.inf))
 
     def least_cost(self, remaining_s: Callable[[], float]) -> float:
         """No cheaper fleet keeps the limit of the period; infinite when none does."""
