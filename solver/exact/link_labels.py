@@ -207,7 +207,7 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
                 tensor = stage.tensors[index]
                 old = NEW_STAGE
                 if stage.origin[index] >= 0:
-                    old = np.int64((origins >> np.uint64(3 * stage.origin[index])) & np.uint64(7))
+                    old = int(np.int64((origins >> np.uint64(3 * stage.origin[index])) & np.uint64(7)))
                 number = number_of[old]
                 if number < 0:
                     if count == MAX_OPEN:
