@@ -7,14 +7,17 @@ import random
 from collections.abc import Callable
 
 from solver.beside import Call
+from solver.cases import CaseSearch
 from solver.compiled import CompiledInstance
 from solver.exact import cheapest_sets
 from solver.exact.counted_cuts import bound_by_counted_cuts
+from solver.exact.leading_items import divide_leading_items
 from solver.exact.operator_cuts import bound_by_cuts
 from solver.formulation_runs import is_modelled, run_formulation
 from solver.formulations import cpsat
 from solver.formulations import throughput_bottleneck_highs as bottleneck
 from solver.formulations.throughput_assignment_cpsat import AssignmentModel, Device
+from solver.formulations.throughput_cases_cpsat import CaseModel
 from solver.formulations.throughput_neighbourhood_cpsat import NeighbourhoodModel
 from solver.heuristics import annealing
 from solver.instance import Partition
@@ -83,7 +86,7 @@ class SetSearch:
         else:
             self._bound()
             self._anneal(lambda: search.over)
-        if not is_convex:
+        if not is_convex and not self._run_cases():
             self._run_model()
         self._improve(lambda: search.over, workers=self._workers)
 
@@ -101,6 +104,19 @@ class SetSearch:
             proves=True,
             loss_ms=self._loss_ms,
         )
+
+    def _run_cases(self) -> bool:
+        """Whether the leading items left so few cases that they took the place of the whole model."""
+        search = self._search
+        value = search.objective_value
+        if search.over or value is None or not bottleneck.supports(self._united) or not is_modelled(self._united):
+            return False
+        cases = divide_leading_items(self._united, value + self._loss_ms, expired=self._spend(CUTS_SHARE))
+        if cases is None:
+            return False
+        self._note(CaseModel.name)
+        CaseSearch(search, self._united, cases, self._loss_ms).run(self._workers)
+        return True
 
     def _cut(self) -> None:
         """What the cheapest set with a given item costs a device."""

@@ -56,14 +56,21 @@ def bound_by_cuts(compiled: CompiledInstance, found: Callable[[float], None], ex
 
 
 class Cuts:
-    """Minimum cuts for one compiled instance, over the given passes together."""
+    """Minimum cuts for one compiled instance, over the given passes together.
 
-    def __init__(self, compiled: CompiledInstance, passes: tuple[int, ...]) -> None:
-        compute_weight, transfer_weight = _WEIGHTS[compiled.overlap]
+    Args:
+        compiled: the instance.
+        passes: whose times count.
+        compute: whether compute counts, or transfers alone.
+    """
+
+    def __init__(self, compiled: CompiledInstance, passes: tuple[int, ...], *, compute: bool = True) -> None:
+        self.compute_weight, transfer_weight = _WEIGHTS[compiled.overlap]
         hosts = np.array([c.is_host for c in compiled.classes])
-        compute: Floats = np.where(compiled.allowed, compiled.compute_ms[:, :, list(passes)].sum(axis=2), np.inf)
-        self.on_host: Floats = compute[:, hosts].min(axis=1, initial=np.inf)
-        self.compute: Floats = compute[:, ~hosts].min(axis=1, initial=np.inf) * compute_weight
+        times: Floats = np.where(compiled.allowed, compiled.compute_ms[:, :, list(passes)].sum(axis=2), np.inf)
+        self.on_host: Floats = times[:, hosts].min(axis=1, initial=np.inf)
+        fastest = times[:, ~hosts].min(axis=1, initial=np.inf)
+        self.compute: Floats = fastest * self.compute_weight if compute else np.where(fastest < np.inf, 0.0, np.inf)
         self._times: Floats = np.array(
             [
                 min((t for t, c in zip(x.time_ms, compiled.classes, strict=True) if not c.is_host), default=0.0)
@@ -108,6 +115,7 @@ class Cuts:
         arcs = self._flow.add_arcs_with_capacity(
             np.array([a for a, _, _ in ends]), np.array([b for _, b, _ in ends]), np.array(capacities)
         )
+        self._sink_arc = {item: int(arcs[2 * item]) for item in range(size)}
         self._source_arc = {item: int(arcs[2 * item + 1]) for item in range(size)}
 
     def by_promise(self) -> list[int]:
@@ -136,12 +144,13 @@ class Cuts:
         """The largest of the sets with the least load that hold ``item``; it alone where none is known."""
         return self.cheapest_around((item,))[1] if math.isfinite(self.compute[item]) else (item,)
 
-    def cheapest_around(self, items: Sequence[int]) -> tuple[float, tuple[int, ...]]:
+    def cheapest_around(self, items: Sequence[int], without: Sequence[int] = ()) -> tuple[float, tuple[int, ...]]:
         """The least load, in ms, of a device other than a host that holds ``items``, and the largest set with it.
 
-        All of ``items`` can sit there. Where no answer is known the load is 0 and the set ``items``.
+        All of ``items`` can sit there, none of ``without`` does. Where no answer is known the load is 0 and the set
+        ``items``.
         """
-        with self._cut_around(items) as is_optimal:
+        with self._cut_around(items, without) as is_optimal:
             if not is_optimal:
                 return 0.0, tuple(items)
             least = math.ldexp(self._flow.optimal_flow(), -self._exponent)
@@ -149,12 +158,15 @@ class Cuts:
         return least, tuple(other for other in range(len(self.alone)) if other not in outside)
 
     @contextmanager
-    def _cut_around(self, items: Sequence[int]) -> Iterator[bool]:
-        for item in items:
-            self._flow.set_arc_capacity(self._source_arc[item], UNLIMITED)
+    def _cut_around(self, items: Sequence[int], without: Sequence[int] = ()) -> Iterator[bool]:
+        changed = {self._source_arc[item]: UNLIMITED for item in items}
+        changed |= {self._sink_arc[item]: UNLIMITED for item in without}
+        before = {arc: self._flow.capacity(arc) for arc in changed}
+        for arc, capacity in changed.items():
+            self._flow.set_arc_capacity(arc, capacity)
         yield self._flow.solve(self._source, self._sink) == self._flow.OPTIMAL
-        for item in items:
-            self._flow.set_arc_capacity(self._source_arc[item], 0)
+        for arc, capacity in before.items():
+            self._flow.set_arc_capacity(arc, capacity)
 
     def least_period(self, least: dict[int, float]) -> float:
         """Below this period some items would have to sit on hosts that take too long on the hosts there are."""

@@ -79,7 +79,7 @@ def bound_by_bottleneck(
     best = 0.0
     for _ in range(NUM_ROUNDS):
         left_s = deadline - time.monotonic()
-        share = _share(compiled, weights, value_ms)
+        share = share_of_a_device(compiled, weights, value_ms)
         if left_s <= 0 or over() or share <= 0:
             return
         bound, chosen = _solve(compiled, value_ms, weights, share, left_s, over)
@@ -134,7 +134,7 @@ def compute_weights(compiled: CompiledInstance, value_ms: float) -> Floats:
     return np.where(compiled.allowed[:, main] & (compute <= value_ms * (1 + 1e-9)), compute, 0.0)
 
 
-def _share(compiled: CompiledInstance, weights: Floats, value_ms: float) -> float:
+def share_of_a_device(compiled: CompiledInstance, weights: Floats, value_ms: float) -> float:
     """The weight that one device other than a host has to hold at least, if the period is at most ``value_ms``."""
     absorbed = sum(
         _absorb(weights, compiled, index, value_ms * device_class.count)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
 
 import pytest
 
+from solver.cases import CaseSearch
 from solver.compiled import compile_instance
 from solver.exact import cheapest_sets
+from solver.exact.leading_items import divide_leading_items
 from solver.formulations import cpsat
+from solver.formulations.throughput_bottleneck_highs import supports as is_uniform
 from solver.formulations.throughput_neighbourhood_cpsat import NeighbourhoodModel
 from solver.heuristics import annealing
-from solver.instance import Overlap, Partition, PipelineSchedule
+from solver.instance import Overlap, Partition, PipelineSchedule, SolverOptions
 from solver.reductions import reduce_instance
+from solver.search import Search
 from solver.verification import verify
 from tests.depth import chunks
 from tests.properties.enumeration import enumerate_optimum
@@ -123,3 +128,33 @@ def test_a_neighbourhood_of_all_devices_is_the_instance(partition, chunk):
                 assert found[-1][item] == home or home in devices, seed
         assert verification.objective_value <= optimum * (1 + 1e-6), seed
     assert tried > 5
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_the_cases_of_the_leading_items_hold_the_optimum(chunk):
+    """From a known period that can be beaten the search through all cases ends at the optimum, with a proof of it."""
+    num_divided = 0
+    for seed in range(100 * chunk, 100 * chunk + 100):
+        instance = random_instance(seed)
+        compiled = reduce_instance(compile_instance(instance), instance.objective.partition)
+        optimum = enumerate_optimum(instance)[0]
+        if not optimum or instance.objective.partition is Partition.ACYCLIC or not is_uniform(compiled):
+            continue
+        cases = divide_leading_items(compiled, 1.5 * optimum, lambda: False)
+        if cases is None:
+            continue
+        num_divided += 1
+        assert min(case.bound_ms for case in cases) <= optimum * (1 + ROUNDING), seed
+        search = Search(instance, SolverOptions(time_limit_s=60, workers=1), None, threading.Event())
+        search.offer(worst_placement(instance, compiled, 1.5 * optimum), "test")
+        CaseSearch(search, compiled, cases, 0.0).run(workers=1)
+        assert search.objective_value == pytest.approx(optimum, rel=1e-6), seed
+        assert search.best_bound == pytest.approx(optimum, rel=1e-6), seed
+        assert not search.distrusted, seed
+    assert num_divided > 5
+
+
+def worst_placement(instance, compiled, limit_ms):
+    """The worst placement that is better than ``limit_ms``."""
+    values = [pair for pair in values_of_all_assignments(instance, compiled) if pair[0] < limit_ms]
+    return compiled.placement(max(values)[1])
