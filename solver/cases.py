@@ -74,15 +74,16 @@ class CaseSearch:
         if search.over or case.bound_ms >= target_ms:
             return
 
+        def take(assignment: cpsat.Assignment) -> None:
+            search.offer(compiled.placement(assignment), CaseModel.name)
+
         def note(bound_ms: float) -> None:
             self._note(case, bound_ms)
 
         outcome = cpsat.run(
             CaseModel(compiled, target_ms, case.bound_ms, case.groups),
-            cpsat.RunOptions(
-                search.remaining_s, 1, search.options.seed, effort=effort, relaxes=True, at_once=at_once
-            ),
-            lambda assignment: search.offer(compiled.placement(assignment), CaseModel.name),
+            cpsat.RunOptions(search.remaining_s, 1, search.options.seed, effort=effort, relaxes=True, at_once=at_once),
+            take,
             note,
             lambda: search.over,
         )

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from solver.compiled import CompiledInstance
 from solver.exact.operator_cuts import Cuts
-from solver.formulations.throughput_bottleneck_highs import compute_weights, share_of_a_device
+from solver.shares import compute_weights, share_of_a_device
 
 MAX_CASES = 256
 LEADING_SHARE = 0.5

@@ -11,8 +11,9 @@ Source: own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from solver.compiled import CompiledInstance
-from solver.exact.leading_items import Groups
 from solver.formulations.throughput_assignment_cpsat import AssignmentModel
 
 
@@ -28,7 +29,9 @@ class CaseModel(AssignmentModel):
 
     name = "cases"
 
-    def __init__(self, compiled: CompiledInstance, limit_ms: float, bound_ms: float, groups: Groups) -> None:
+    def __init__(
+        self, compiled: CompiledInstance, limit_ms: float, bound_ms: float, groups: Sequence[Sequence[int]]
+    ) -> None:
         self._groups = groups
         super().__init__(compiled, limit_ms, bound_ms)
 
