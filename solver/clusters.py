@@ -5,47 +5,35 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
 from solver.beside import Call
 from solver.bounds import bound_period
-from solver.compiled import CompiledInstance, Floats, Ints
-from solver.exact import link_ideals
-from solver.exact.fleet_ideals import FleetIdealProgram
-from solver.exact.link_ideals import LinkIdealProgram
-from solver.exact.throughput_ideals import FINEST, IdealProgram, Trial, Verdict, span_of, supports
+from solver.cluster_ideals import ClusterIdeals
+from solver.compiled import CompiledInstance, Ints
 from solver.fleet_search import FleetSearch
 from solver.fleets import find_fleets, limits_fleets
 from solver.formulation_runs import worst_period
 from solver.formulations import cpsat
 from solver.formulations.cluster_cpsat import ClusterModel
 from solver.formulations.fractional_assignment_glop import Prices, bound_by_prices, find_prices
-from solver.heuristics.moves import LOWER, TINIEST_MS, Annealing
+from solver.heuristics.moves import LOWER, Annealing
 from solver.heuristics.orders import topological_orders
 from solver.heuristics.segments import place_segments
 from solver.heuristics.sequences import Sequences
 from solver.instance import Constraints, Instance, InterconnectModel, ObjectiveKind, Partition
 from solver.kernels import stop_flag
+from solver.period_bound import PeriodBound
 from solver.reductions import reduce_instance
 from solver.result import InfeasibilityReason, Placement
 from solver.search import Search
 
 MAX_TERMS = 600_000
 """Terms of a model, roughly; beyond that building it alone takes longer than people wait."""
-NEAR = 1 + 1e-9
-"""Room for rounding where a bound is compared with a limit."""
 FIRST_ROUNDS, FIRST_SHARE, ROUNDS, MOVES_SHARE, MOVES_EVERY, NUM_STARTS = 3, 0.1, 30, 0.5, 3, 3
 """Rounds of heuristics at first and later by a single worker, with their shares of the time; every so many rounds is
 one of moves; the latest placements that they start from."""
-MAX_COUNT_STATES = 2048
-MAX_IDEALS = 8_000_000
-MAX_STEPS = 2_000_000_000
 PRICES_SHARE = 0.1
-FIRST_STEP, RELAXED_GAP, COARSE_GAP, IDEALS_SHARE, LINK_IDEALS_SHARE = 0.02, 1e-4, 0.02, 0.4, 0.6
-"""The ideal programs try periods 2, 4, 8 … % above the bound, then bisect down to a gap, in shares of the time."""
-FOLLOWED_PARTS = math.inf, 0.3, 0.03, 0.0
-"""Labels follow no tensors, then those whose times over two links differ by such parts of the period; at last all."""
 INSIDE = 1 - 4e-7
 """Periods this far below a limit stay below it, however the units of a model are rounded."""
 
@@ -96,13 +84,12 @@ class ClusterSearch:
         self._methods = methods
         self._is_cost = search.instance.objective.kind is ObjectiveKind.COST
         self._longest_ms = search.instance.constraints.longest_period_ms
-        self.reasons: tuple[InfeasibilityReason, ...] = ()
         partition = reduced.partition
         # Every acyclic placement is convex and free too, and the acyclic ones are the easiest to find.
         self._pipelined = reduced if partition is Partition.ACYCLIC else reduce_instance(compiled, Partition.ACYCLIC)
         self._mobile = reduced if partition is Partition.FREE else self._pipelined
         self._coarse = unite_similar(reduced)
-        self._bound_ms = 0.0
+        self._bound = PeriodBound(search, reduced)
         self._prices: Prices | None = None
         fleets = find_fleets(self._coarse) if limits_fleets(search.instance) else None
         self._fleets = None if fleets is None else FleetSearch(search, self._coarse, fleets)
@@ -113,20 +100,25 @@ class ClusterSearch:
         self._round = 0
         self._is_done = False
 
+    @property
+    def reasons(self) -> tuple[InfeasibilityReason, ...]:
+        """Why there is no placement, where a limit of the period proves it."""
+        return self._bound.reasons
+
     def find(self) -> None:
         """Bounds without search, and first placements."""
-        self._claim_period(bound_period(self._reduced), "bounds")
+        self._bound.claim(bound_period(self._reduced), "bounds")
         self._prices = find_prices(self._coarse, self._search.remaining_s * PRICES_SHARE)
         if self._prices is not None:
-            self._claim_period(bound_by_prices(self._coarse, self._prices), "prices")
+            self._bound.claim(bound_by_prices(self._coarse, self._prices), "prices")
         if self._fleets is not None and not self._search.over:
-            self._claim_period(self._fleets.bound(self._search.remaining_s * PRICES_SHARE), "prices")
+            self._bound.claim(self._fleets.bound(self._search.remaining_s * PRICES_SHARE), "prices")
         if self._search.closed or not self._pipelined.allowed.any(axis=1).all():
             return
         self._methods.append("segments")
         similar = unite_similar(self._pipelined)
         segments = place_segments(
-            similar, bound_ms=self._bound_ms, seed=self._search.options.seed, expired=lambda: self._search.over
+            similar, bound_ms=self._bound.ms, seed=self._search.options.seed, expired=lambda: self._search.over
         )
         for assignment in itertools.islice(segments, 1):  # Device orders are what counts here, and sought below.
             self._consider(similar.placement(assignment), "segments")
@@ -139,8 +131,11 @@ class ClusterSearch:
         if self._workers > 1 and not search.over:
             rival = Call(lambda: self._improve(math.inf, 1.0), "moves")
         if self._reduced.partition is Partition.ACYCLIC:
-            self._run_ideals()
-            self._run_link_ideals()
+            ideals = ClusterIdeals(
+                search, self._reduced, self._coarse, self._prices, self._fleets, self._bound, self._consider
+            )
+            ideals.run()
+            self._methods += ideals.methods
         if rival is None:
             self._improve(ROUNDS, MOVES_SHARE)
         self._run_model(self._workers - (rival is not None))
@@ -201,7 +196,7 @@ class ClusterSearch:
             start = None if known is None or not _is_pipeline(pipelined, known) else sequences.sequence_of(known)
         order = self._orders[self._round // MOVES_EVERY % len(self._orders)]
         seed = search.options.seed + self._round
-        _, found = sequences.search(order, start, self._target(), self._bound_ms, seed, stop)
+        _, found = sequences.search(order, start, self._target(), self._bound.ms, seed, stop)
         if found is not None:
             self._consider(pipelined.placement(found), "sequences")
 
@@ -224,154 +219,9 @@ class ClusterSearch:
         else:
             annealing = self._annealing = self._annealing or Annealing(mobile)
         seed = search.options.seed + self._round
-        _, found = annealing.improve(start, self._target(), self._bound_ms, seed, stop)
+        _, found = annealing.improve(start, self._target(), self._bound.ms, seed, stop)
         if found is not None:
             search.offer(mobile.placement(found), "moves")
-
-    def _run_ideals(self) -> None:
-        """The ideal program on the optimistic instance: bounds, and placements good where links matter little."""
-        search, coarse = self._search, self._coarse
-        if self._fleets is not None:
-            if not search.over and not coarse.is_gpipe and all(coarse.has_forward):
-                limits = MAX_IDEALS, MAX_COUNT_STATES
-                fleets = self._fleets.program(self._narrow_order(coarse), self._prices_of, limits)
-                if fleets.fits:
-                    self._close(fleets, coarse, "ideals")
-            return
-        if search.over or coarse.is_gpipe or not supports(coarse, MAX_COUNT_STATES):
-            return
-        prices = None if self._prices is None else (self._prices.of_load, self._prices.of_memory)
-        program = IdealProgram(coarse, self._narrow_order(coarse), MAX_IDEALS, prices)
-        if program.fits:
-            self._methods.append("ideals")
-            self._bisect(program.try_period, coarse, "ideals", self._after(IDEALS_SHARE))
-
-    def _run_link_ideals(self) -> None:
-        """The ideal program that tells the links of used devices from those of idle ones."""
-        search, reduced = self._search, self._reduced
-        if search.over or reduced.links is None or not link_ideals.supports(reduced):
-            return
-        prices = self._prices_of(reduced)
-        if prices is None:
-            return
-        program = LinkIdealProgram(reduced, self._narrow_order(reduced), prices)
-        if program.fits:
-            self._close(program, reduced, "link ideals")
-
-    def _close(self, program: FleetIdealProgram | LinkIdealProgram, compiled: CompiledInstance, method: str) -> None:
-        """Raise the bound of the objective as far as ``program`` can."""
-        search = self._search
-        self._methods.append(method)
-        if not self._is_cost and isinstance(program, LinkIdealProgram):
-            self._follow(program)
-        elif not self._is_cost:
-            self._bisect(program.try_period, compiled, method, self._after(IDEALS_SHARE))
-        elif self._fleets is not None:
-            period = min(worst_period(self._reduced), self._longest_ms * NEAR * NEAR)
-            with stop_flag(lambda: search.over) as stop:
-                is_infeasible, found = self._fleets.bisect_cost(program, period, IDEALS_SHARE, method, stop)
-            for assignment in found:
-                self._consider(compiled.placement(assignment), method)
-            if is_infeasible and search.placement is None:
-                search.infeasible_by = method
-
-    def _follow(self, program: LinkIdealProgram) -> None:
-        """Bisect roughly with ever more tensors followed, until the program has to give up; then to the end."""
-        search = self._search
-        deadline, last, known = self._after(LINK_IDEALS_SHARE), -1, None
-        for part in FOLLOWED_PARTS:
-            follow_ms = part * (search.objective_value or self._bound_ms)
-            number = program.num_followed(follow_ms)
-            if number == last:
-                continue
-            last = number
-            attempt = partial(program.try_period, follow_ms=follow_ms)
-            middle = (search.elapsed_s + deadline) / 2
-            if not self._bisect(attempt, self._reduced, "link ideals", middle, COARSE_GAP):
-                break
-            known = attempt
-        if known is not None:
-            self._bisect(known, self._reduced, "link ideals", deadline)
-
-    def _after(self, share: float) -> float:
-        return self._search.elapsed_s + self._search.remaining_s * share
-
-    def _prices_of(self, compiled: CompiledInstance) -> tuple[Floats, Floats] | None:
-        prices = find_prices(compiled, self._search.remaining_s * PRICES_SHARE)
-        return None if prices is None else (prices.of_load, prices.of_memory)
-
-    def _narrow_order(self, compiled: CompiledInstance) -> Ints:
-        orders = itertools.islice(topological_orders(compiled, self._search.options.seed), 4)
-        return min(orders, key=lambda order: span_of(compiled, order))
-
-    def _bisect(
-        self,
-        attempt: Callable[[float, Callable[[], bool], float, Ints], Trial],
-        compiled: CompiledInstance,
-        method: str,
-        deadline: float,
-        gap: float = RELAXED_GAP,
-    ) -> bool:
-        """Raise the bound until the program, which is optimistic, reaches a period little above it.
-
-        Args:
-            attempt: tries a period.
-            compiled: what it places.
-            method: in whose name.
-            deadline: in seconds of the search.
-            gap: to what the program reaches, that ends it.
-
-        Returns:
-            Whether it came that far.
-        """
-        search = self._search
-        reached, step = math.inf, FIRST_STEP
-
-        def expired() -> bool:
-            return search.over or search.elapsed_s > deadline
-
-        with stop_flag(expired) as stop:
-            while not expired():
-                value = math.inf if self._is_cost or search.objective_value is None else search.objective_value
-                upper = min(value, reached, self._longest_ms * NEAR * NEAR)
-                if upper == math.inf:
-                    return False
-                is_near = upper - self._bound_ms <= upper * (gap if reached < math.inf else RELAXED_GAP)
-                if is_near and value == upper:
-                    period = value * (1 - FINEST / 2)
-                elif is_near:
-                    return True
-                else:
-                    period = min(self._bound_ms * (1 + step), (self._bound_ms + upper) / 2)
-                trial = attempt(max(period, TINIEST_MS), expired, MAX_STEPS, stop)
-                if trial.verdict is Verdict.GAVE_UP:
-                    return False
-                if trial.assignment is None:
-                    step *= 2
-                    self._claim_period(period, method)
-                else:
-                    reached = period
-                    self._consider(compiled.placement(trial.assignment), method)
-        return False
-
-    def _claim_period(self, bound_ms: float, method: str) -> None:
-        """Note a lower bound of the period: of the objective, or a proof that a limit cannot be met."""
-        self._bound_ms = max(self._bound_ms, bound_ms)
-        if bound_ms > worst_period(self._reduced):
-            self._search.infeasible_by = method
-        elif bound_ms > self._longest_ms * NEAR * NEAR:
-            self._search.infeasible_by = method
-            self.reasons = (
-                InfeasibilityReason(
-                    "period_too_short",
-                    f"no placement has a period below {bound_ms:g} ms, the longest allowed is {self._longest_ms:g} ms",
-                    required=bound_ms,
-                    available=self._longest_ms,
-                    unit="ms",
-                ),
-            )
-        elif not self._is_cost:
-            self._search.claim_bound(bound_ms, method)
 
     def _run_model(self, workers: int) -> None:
         """The formulation, with units that suit ever smaller limits while that can still close the gap."""
@@ -409,7 +259,7 @@ class ClusterSearch:
         last = math.inf
         while True:
             value = None if self._is_cost else self._search.objective_value
-            limit = min(worst_period(self._reduced) if value is None else value, self._longest_ms)
+            limit = min(self._bound.worst_ms if value is None else value, self._longest_ms)
             if limit >= last:
                 break
             yield limit, True
@@ -426,7 +276,7 @@ class ClusterSearch:
             return lambda _: None
         if self._is_cost:
             return lambda bound: self._search.claim_bound(bound, ClusterModel.name)
-        return lambda bound: self._claim_period(bound, ClusterModel.name)
+        return lambda bound: self._bound.claim(bound, ClusterModel.name)
 
     def _num_terms(self) -> int:
         num_devices = self._reduced.num_devices

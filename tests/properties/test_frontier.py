@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from solver.cost_levels import CostLevels
 from solver.errors import InvalidInstance
-from solver.frontier import _Levels, sweep
+from solver.frontier import sweep
 from solver.instance import Cluster, Constraints, DeviceSpec, ObjectiveKind, SolverOptions
 from solver.result import Status, SweepStopReason
 from solver.verification import verify
@@ -168,12 +169,12 @@ def test_devices_without_a_price_are_named():
 def test_levels_are_all_sums_of_prices_even_when_dealt_with_in_ranges(monkeypatch):
     cluster = Cluster((gpus(5, cost_per_hour=0.1), DeviceSpec("b", "b", count=3, cost_per_hour=0.7)))
     sums = sorted({round(0.1 * i + 0.7 * j, 6) for i in range(6) for j in range(4)})
-    exact = _Levels(cluster, math.inf)
+    exact = CostLevels(cluster, math.inf)
     assert exact.floors == pytest.approx(sums)
     assert exact.tops == pytest.approx(sums)
     assert [exact.index(value) for value in sums] == list(range(len(sums)))
-    monkeypatch.setattr("solver.frontier.MAX_LEVELS", 6)
-    coarse = _Levels(cluster, math.inf)
+    monkeypatch.setattr("solver.cost_levels.MAX_LEVELS", 6)
+    coarse = CostLevels(cluster, math.inf)
     assert len(coarse) <= 6
     for value in sums:
         level = coarse.index(value)
@@ -182,7 +183,7 @@ def test_levels_are_all_sums_of_prices_even_when_dealt_with_in_ranges(monkeypatc
 
 
 def test_coarse_levels_still_give_true_points_and_bounds(monkeypatch):
-    monkeypatch.setattr("solver.frontier.MAX_LEVELS", 3)
+    monkeypatch.setattr("solver.cost_levels.MAX_LEVELS", 3)
     for seed in range(20):
         instance = replace(priced(seed), constraints=Constraints())
         check(instance, sweep(instance, OPTIONS), list(enumerate_worths(instance)))

@@ -1,0 +1,217 @@
+"""The ideal programs at work on clusters: over fleets, over host memory, and over links.
+
+All of them are optimistic: a period that is impossible for them is impossible, and what they reach is a placement to
+try, good where what they leave out matters little.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+
+from solver.compiled import CompiledInstance, Floats, Ints
+from solver.exact import link_ideals
+from solver.exact.fleet_ideals import FleetIdealProgram
+from solver.exact.link_ideals import LinkIdealProgram
+from solver.exact.throughput_ideals import FINEST, IdealProgram, Trial, Verdict, span_of, supports
+from solver.fleet_search import FleetSearch
+from solver.formulations.fractional_assignment_glop import Prices, find_prices
+from solver.heuristics.moves import TINIEST_MS
+from solver.heuristics.orders import topological_orders
+from solver.instance import ObjectiveKind
+from solver.kernels import stop_flag
+from solver.period_bound import PeriodBound
+from solver.result import Placement
+from solver.search import Search
+
+MAX_COUNT_STATES = 2048
+MAX_IDEALS = 8_000_000
+MAX_STEPS = 2_000_000_000
+PRICES_SHARE = 0.1
+FIRST_STEP, RELAXED_GAP, COARSE_GAP, IDEALS_SHARE, LINK_IDEALS_SHARE = 0.02, 1e-4, 0.02, 0.4, 0.6
+"""The programs try periods 2, 4, 8 … % above the bound, then bisect down to a gap, in shares of the time."""
+FOLLOWED_PARTS = math.inf, 0.3, 0.03, 0.0
+"""Labels follow no tensors, then those whose times over two links differ by such parts of the period; at last all."""
+IDEALS, LINK_IDEALS = "ideals", "link ideals"
+
+
+class ClusterIdeals:
+    """The ideal programs of one search, for the acyclic partition.
+
+    Args:
+        search: says how much time is left, and takes bounds of the cost.
+        reduced: the instance, reduced for the partition.
+        coarse: a relaxation of it over ``host``.
+        prices: of load and memory in ``coarse``, if they are known.
+        fleets: of ``coarse``, if there are limits on them.
+        bound: takes bounds of the period.
+        offer: takes placements, and the method that found them.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        reduced: CompiledInstance,
+        coarse: CompiledInstance,
+        prices: Prices | None,
+        fleets: FleetSearch | None,
+        bound: PeriodBound,
+        offer: Callable[[Placement, str], object],
+    ) -> None:
+        self._search = search
+        self._reduced = reduced
+        self._coarse = coarse
+        self._prices = prices
+        self._fleets = fleets
+        self._bound = bound
+        self._offer = offer
+        self._is_cost = search.instance.objective.kind is ObjectiveKind.COST
+        self.methods: list[str] = []
+
+    def run(self) -> None:
+        """Bounds and placements, first from the programs that see less; ``methods`` are those that took part."""
+        if self._fleets is not None:
+            self._run_fleets(self._fleets)
+        else:
+            self._run_host()
+        self._run_links()
+
+    def _run_fleets(self, fleets: FleetSearch) -> None:
+        """The program for all fleets that the limits allow, on the relaxation."""
+        coarse = self._coarse
+        if self._search.over or coarse.is_gpipe or not all(coarse.has_forward):
+            return
+        program = fleets.program(self._narrow_order(coarse), self._prices_of, (MAX_IDEALS, MAX_COUNT_STATES))
+        if not program.fits:
+            return
+        self.methods.append(IDEALS)
+        if self._is_cost:
+            self._bisect_cost(fleets, program, coarse, IDEALS)
+        else:
+            self._bisect(program.try_period, coarse, IDEALS, self._after(IDEALS_SHARE))
+
+    def _run_host(self) -> None:
+        """The program on the relaxation."""
+        coarse, prices = self._coarse, self._prices
+        if self._search.over or coarse.is_gpipe or not supports(coarse, MAX_COUNT_STATES):
+            return
+        values = None if prices is None else (prices.of_load, prices.of_memory)
+        program = IdealProgram(coarse, self._narrow_order(coarse), MAX_IDEALS, values)
+        if program.fits:
+            self.methods.append(IDEALS)
+            self._bisect(program.try_period, coarse, IDEALS, self._after(IDEALS_SHARE))
+
+    def _run_links(self) -> None:
+        """The program that tells the links of used devices from those of idle ones."""
+        reduced = self._reduced
+        if self._search.over or reduced.links is None or not link_ideals.supports(reduced):
+            return
+        prices = self._prices_of(reduced)
+        if prices is None:
+            return
+        program = LinkIdealProgram(reduced, self._narrow_order(reduced), prices)
+        if not program.fits:
+            return
+        self.methods.append(LINK_IDEALS)
+        if not self._is_cost:
+            self._follow(program)
+        elif self._fleets is not None:
+            self._bisect_cost(self._fleets, program, reduced, LINK_IDEALS)
+
+    def _bisect_cost(
+        self,
+        fleets: FleetSearch,
+        program: FleetIdealProgram | LinkIdealProgram,
+        compiled: CompiledInstance,
+        method: str,
+    ) -> None:
+        """Raise the bound of the cost as far as ``program`` can."""
+        search = self._search
+        period = min(self._bound.worst_ms, self._bound.ceiling_ms)
+        with stop_flag(lambda: search.over) as stop:
+            is_infeasible, found = fleets.bisect_cost(program, period, IDEALS_SHARE, method, stop)
+        for assignment in found:
+            self._offer(compiled.placement(assignment), method)
+        if is_infeasible and search.placement is None:
+            search.infeasible_by = method
+
+    def _follow(self, program: LinkIdealProgram) -> None:
+        """Bisect roughly with ever more tensors followed, until the program has to give up; then to the end."""
+        search = self._search
+        deadline, last, known = self._after(LINK_IDEALS_SHARE), -1, None
+        for part in FOLLOWED_PARTS:
+            follow_ms = part * (search.objective_value or self._bound.ms)
+            number = program.num_followed(follow_ms)
+            if number == last:
+                continue
+            last = number
+            attempt = partial(program.try_period, follow_ms=follow_ms)
+            middle = (search.elapsed_s + deadline) / 2
+            if not self._bisect(attempt, self._reduced, LINK_IDEALS, middle, COARSE_GAP):
+                break
+            known = attempt
+        if known is not None:
+            self._bisect(known, self._reduced, LINK_IDEALS, deadline)
+
+    def _bisect(
+        self,
+        attempt: Callable[[float, Callable[[], bool], float, Ints], Trial],
+        compiled: CompiledInstance,
+        method: str,
+        deadline: float,
+        gap: float = RELAXED_GAP,
+    ) -> bool:
+        """Raise the bound of the period until the program reaches one little above it.
+
+        Args:
+            attempt: tries a period.
+            compiled: what it places.
+            method: in whose name.
+            deadline: in seconds of the search.
+            gap: to what the program reaches, that ends it.
+
+        Returns:
+            Whether it came that far.
+        """
+        search, bound = self._search, self._bound
+        reached, step = math.inf, FIRST_STEP
+
+        def expired() -> bool:
+            return search.over or search.elapsed_s > deadline
+
+        with stop_flag(expired) as stop:
+            while not expired():
+                value = math.inf if self._is_cost or search.objective_value is None else search.objective_value
+                upper = min(value, reached, bound.ceiling_ms)
+                if upper == math.inf:
+                    return False
+                is_near = upper - bound.ms <= upper * (gap if reached < math.inf else RELAXED_GAP)
+                if is_near and value == upper:
+                    period = value * (1 - FINEST / 2)
+                elif is_near:
+                    return True
+                else:
+                    period = min(bound.ms * (1 + step), (bound.ms + upper) / 2)
+                trial = attempt(max(period, TINIEST_MS), expired, MAX_STEPS, stop)
+                if trial.verdict is Verdict.GAVE_UP:
+                    return False
+                if trial.assignment is None:
+                    step *= 2
+                    bound.claim(period, method)
+                else:
+                    reached = period
+                    self._offer(compiled.placement(trial.assignment), method)
+        return False
+
+    def _after(self, share: float) -> float:
+        return self._search.elapsed_s + self._search.remaining_s * share
+
+    def _prices_of(self, compiled: CompiledInstance) -> tuple[Floats, Floats] | None:
+        prices = find_prices(compiled, self._search.remaining_s * PRICES_SHARE)
+        return None if prices is None else (prices.of_load, prices.of_memory)
+
+    def _narrow_order(self, compiled: CompiledInstance) -> Ints:
+        orders = itertools.islice(topological_orders(compiled, self._search.options.seed), 4)
+        return min(orders, key=lambda order: span_of(compiled, order))
