@@ -7,17 +7,16 @@ import random
 from collections.abc import Callable
 
 from solver.beside import Call
-from solver.cases import CaseSearch
+from solver.cases import search_cases
 from solver.compiled import CompiledInstance
 from solver.exact import cheapest_sets
 from solver.exact.counted_cuts import bound_by_counted_cuts
 from solver.exact.leading_items import divide_leading_items
 from solver.exact.operator_cuts import bound_by_cuts
 from solver.formulation_runs import is_modelled, run_formulation
-from solver.formulations import cpsat
+from solver.formulations import cpsat, throughput_cases_highs
 from solver.formulations import throughput_bottleneck_highs as bottleneck
 from solver.formulations.throughput_assignment_cpsat import AssignmentModel, Device
-from solver.formulations.throughput_cases_cpsat import CaseModel
 from solver.formulations.throughput_neighbourhood_cpsat import NeighbourhoodModel
 from solver.heuristics import annealing
 from solver.instance import Partition
@@ -80,13 +79,13 @@ class SetSearch:
             # The rule leaves so few answers that the model often proves one at once.
             self._run_model()
         if self._workers > 1:
-            bounder = Call(self._bound, "bottleneck")
+            bounder = Call(self._bound, "bounds of sets")
             self._improve(lambda: search.over or not bounder.is_alive(), workers=self._workers - 1)
             bounder.join(search.remaining_s)
         else:
             self._bound()
             self._anneal(lambda: search.over)
-        if not is_convex and not self._run_cases():
+        if not is_convex:
             self._run_model()
         self._improve(lambda: search.over, workers=self._workers)
 
@@ -104,19 +103,6 @@ class SetSearch:
             proves=True,
             loss_ms=self._loss_ms,
         )
-
-    def _run_cases(self) -> bool:
-        """Whether the leading items left so few cases that they took the place of the whole model."""
-        search = self._search
-        value = search.objective_value
-        if search.over or value is None or not bottleneck.supports(self._united) or not is_modelled(self._united):
-            return False
-        cases = divide_leading_items(self._united, value + self._loss_ms, expired=self._spend(CUTS_SHARE))
-        if cases is None:
-            return False
-        self._note(CaseModel.name)
-        CaseSearch(search, self._united, cases, self._loss_ms).run(self._workers)
-        return True
 
     def _cut(self) -> None:
         """What the cheapest set with a given item costs a device."""
@@ -174,6 +160,22 @@ class SetSearch:
             over=lambda: search.over,
             found=lambda bound: search.claim_bound(bound - self._loss_ms, bottleneck.NAME),
         )
+        self._search_cases()
+
+    def _search_cases(self) -> None:
+        """Case by case, where the leading items leave few; alone on its worker it has all the time there is."""
+        search = self._search
+        value = search.objective_value
+        if search.over or value is None or self._reduced.partition is not Partition.FREE:
+            return
+        if not is_modelled(self._united):
+            return
+        cases = divide_leading_items(self._united, value + self._loss_ms, expired=self._spend(CUTS_SHARE))
+        if cases is None:
+            return
+        self._note(throughput_cases_highs.NAME)
+        expired = self._spend(1.0 if self._workers > 1 else MODEL_SHARE)
+        search_cases(search, self._united, cases, self._loss_ms, expired)
 
     def _improve(self, expired: Callable[[], bool], workers: int) -> None:
         """Annealing, which finds its way far from the start, and neighbourhoods, which find what only a model finds."""

@@ -196,7 +196,6 @@ class RunOptions:
     """Limits of one run; ``presolve`` lets CP-SAT rewrite the model first (docs/decisions tells when it may).
 
     ``effort`` is a limit in CP-SAT's own deterministic units, roughly seconds, so that a run can be repeated exactly.
-    ``relaxes`` puts all of the model into its linear relaxation, ``at_once`` with every row from the beginning.
     """
 
     time_limit_s: float
@@ -205,8 +204,6 @@ class RunOptions:
     relative_gap: float = 0.0
     presolve: bool = True
     effort: float = math.inf
-    relaxes: bool = False
-    at_once: bool = False
 
 
 class Outcome(StrEnum):
@@ -249,9 +246,6 @@ def run(
     # This step of presolve cuts off optimal answers (or-tools 9.15, issue 5293).
     parameters.presolve_inclusion_work_limit = 0
     parameters.catch_sigint_signal = False
-    if options.relaxes:
-        parameters.linearization_level = 2
-        parameters.add_lp_constraints_lazily = not options.at_once
     solver.best_bound_callback = lambda units: on_bound(model.value_of(units))
     observer = _Observer(model, on_assignment)
     call = Call(lambda: solver.solve(model.model, observer), f"cp-sat {model.name}", solver.stop_search)
