@@ -69,6 +69,8 @@ class _Rehearsal(threading.Thread):
                 process.start()
                 process.join()
             self.has_succeeded = process.exitcode == 0
+            if not self.has_succeeded:
+                _log.error("a process for solves ended at once with code %s; trying again", process.exitcode)
         except (OSError, EOFError):
             _log.exception("the processes of solves cannot be started; trying again")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 from collections.abc import Iterable
 from functools import cached_property
 
+from solver.beside import Call
 from solver.compiled import CompiledInstance
 from solver.exact import spread_flows
 from solver.heuristics import borders
@@ -62,17 +62,15 @@ class WideSearch:
             self._methods.extend(("bisection", "borders"))
         if bounds:
             self._methods.append("flows")
-        rival = threading.Thread(target=self._bound, args=(1.0,), name="flows", daemon=True)
-        if bounds and self._workers > 1:
-            rival.start()
+        rival = Call(lambda: self._bound(1.0), "flows") if bounds and self._workers > 1 else None
         if searches:
             self._find(range(1))
         if bounds and self._workers == 1:
             self._bound(FLOWS_SHARE)
         if searches:
             self._find(itertools.count(1))
-        if bounds and self._workers > 1:
-            rival.join()
+        if rival is not None:
+            rival.join(max(0.0, self._started + self._limit_s - self._search.elapsed_s))
 
     @cached_property
     def _moves(self) -> Borders:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -123,6 +125,15 @@ def test_getting_ready_is_tried_until_it_succeeds(monkeypatch):
     monkeypatch.setattr(supervision._context, "Process", start)
     LocalEngine(slots=1).warm_up(threading.Event())
     assert len(tries) == 3
+
+
+def test_a_process_that_dies_while_getting_ready_is_logged(monkeypatch, caplog):
+    monkeypatch.setattr(supervision, "_REHEARSAL_INTERVAL_S", 0.01)
+    process, targets = supervision._context.Process, [int, partial(sys.exit, 3)]
+    monkeypatch.setattr(supervision._context, "Process", lambda **_: process(target=targets.pop()))
+    LocalEngine(slots=1).warm_up(threading.Event())
+    assert not targets
+    assert "with code 3" in caplog.text
 
 
 def test_getting_ready_ends_when_the_service_stops(monkeypatch):
