@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -19,10 +21,29 @@ KERNELS: list[Any] = []
 """Everything compiled by :func:`kernel`, in the order of definition."""
 
 
+def _cache_folder() -> Path:
+    """Where this state of the kernels is kept.
+
+    Numba sees a change in the file of a kernel, but not in the files of those that it calls: what it compiled before
+    such a change would be run with what was compiled after it. So each state of all of them has a folder of its own.
+    """
+    package = Path(__file__).parent
+    sources = {path.relative_to(package).as_posix(): path.read_bytes() for path in sorted(package.rglob("*.py"))}
+    digest = hashlib.sha256()
+    for name, source in sources.items():
+        if b"@kernel" in source:
+            digest.update(f"{name} {len(source)}\n".encode() + source)
+    return Path(_settings.CACHE_DIR or package / "__pycache__") / f"kernels-{digest.hexdigest()[:16]}"
+
+
+_settings: Any = numba.config
+_settings.CACHE_DIR = str(_cache_folder())
+
+
 def kernel(function: Function) -> Function:
     """Compile ``function`` at its first call.
 
-    The cache is beside the source, else in the user's cache folder, or where NUMBA_CACHE_DIR says. Where none of them
+    The cache is where NUMBA_CACHE_DIR says, or beside the source, else in the user's cache folder. Where none of them
     can be written, as in a read-only container, each process compiles for itself, which takes it some seconds.
     """
     try:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+from solver import kernels
 
 SOLVE_EVERYTHING = """
 import itertools
@@ -41,7 +44,7 @@ assert not late, [(kernel, kernel.signatures) for kernel in late]
 
 def test_a_kernel_where_no_cache_can_be_written():
     # Not by permissions: those do not bind the superfluous rights of whoever runs the tests in a container.
-    environment = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": ""}
+    nowhere = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": os.devnull}
     code = (
         "import solver.solve\n"
         "from solver.stage_costs import ADDED, load\n"
@@ -49,7 +52,24 @@ def test_a_kernel_where_no_cache_can_be_written():
         "assert load.stats.cache_path is None, load.stats\n"
         "assert load.signatures"
     )
-    assert _run(code, environment) == (0, "")
+    assert _run(code, os.environ | nowhere) == (0, "")
+
+
+def test_a_change_in_any_kernel_is_a_new_cache(tmp_path):
+    """Numba by itself goes on with the old kernel where only one that it calls has changed."""
+    package = tmp_path / "solver"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "kernels.py").write_bytes(Path(kernels.__file__).read_bytes())
+    caller = "from solver.kernels import kernel\nfrom solver.called import called\n\n@kernel\ndef caller():\n"
+    (package / "caller.py").write_text(caller + "    return called()\n", encoding="utf-8")
+    printed = []
+    for number in ("10", "20"):
+        source = f"from solver.kernels import kernel\n\n@kernel\ndef called():\n    return {number}\n"
+        (package / "called.py").write_text(source, encoding="utf-8")
+        code = "from solver.caller import caller; import sys; print(caller(), file=sys.stderr)"
+        printed.append(_run(code, os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}))
+    assert printed == [(0, "10\n"), (0, "20\n")]
 
 
 def test_no_solve_waits_for_a_kernel_after_the_warm_up():
@@ -58,6 +78,6 @@ def test_no_solve_waits_for_a_kernel_after_the_warm_up():
 
 def _run(code: str, environment: dict[str, str]) -> tuple[int, str]:
     process = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, timeout=280, check=False
     )
     return process.returncode, process.stderr
