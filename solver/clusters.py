@@ -106,23 +106,20 @@ class ClusterSearch:
         return self._bound.reasons
 
     def find(self) -> None:
-        """Bounds without search, and first placements."""
+        """First placements, and bounds without search."""
+        search, is_possible = self._search, bool(self._pipelined.allowed.any(axis=1).all())
         self._bound.claim(bound_period(self._reduced), "bounds")
-        self._prices = find_prices(self._coarse, self._search.remaining_s * PRICES_SHARE)
+        if is_possible and not search.closed:
+            self._place_segments()  # An answer at once; prices take longer than that.
+        if search.closed:
+            return
+        self._prices = find_prices(self._coarse, search.remaining_s * PRICES_SHARE)
         if self._prices is not None:
             self._bound.claim(bound_by_prices(self._coarse, self._prices), "prices")
-        if self._fleets is not None and not self._search.over:
-            self._bound.claim(self._fleets.bound(self._search.remaining_s * PRICES_SHARE), "prices")
-        if self._search.closed or not self._pipelined.allowed.any(axis=1).all():
-            return
-        self._methods.append("segments")
-        similar = unite_similar(self._pipelined)
-        segments = place_segments(
-            similar, bound_ms=self._bound.ms, seed=self._search.options.seed, expired=lambda: self._search.over
-        )
-        for assignment in itertools.islice(segments, 1):  # Device orders are what counts here, and sought below.
-            self._consider(similar.placement(assignment), "segments")
-        self._improve(FIRST_ROUNDS, FIRST_SHARE)
+        if self._fleets is not None and not search.over:
+            self._bound.claim(self._fleets.bound(search.remaining_s * PRICES_SHARE), "prices")
+        if is_possible and not search.closed:
+            self._improve(FIRST_ROUNDS, FIRST_SHARE)
 
     def prove(self) -> None:
         """Run the exact methods, beside moves if there are workers to spare, until nothing is left to do."""
@@ -141,6 +138,16 @@ class ClusterSearch:
         self._run_model(self._workers - (rival is not None))
         if rival is not None:
             rival.join(search.remaining_s)
+
+    def _place_segments(self) -> None:
+        """One placement, of devices that differ in their links alone in any order: better orders are sought later."""
+        self._methods.append("segments")
+        similar = unite_similar(self._pipelined)
+        segments = place_segments(
+            similar, bound_ms=self._bound.ms, seed=self._search.options.seed, expired=lambda: self._search.over
+        )
+        for assignment in itertools.islice(segments, 1):
+            self._consider(similar.placement(assignment), "segments")
 
     def _consider(self, placement: Placement, method: str) -> bool:
         """Offer a placement and say whether it was taken; it is kept as a start even if a rule is broken."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from solver.instance import DeviceSpec, Edge, Link, LinkGroup
+from solver.instance import DeviceSpec, Edge, Link, LinkGroup, SolverOptions
 from solver.result import Status
+from solver.solve import solve as run
 from tests.small import edges, gpus, make, op, ops
 
 PAIRS = tuple(LinkGroup((f"gpu:{i}", f"gpu:{i + 1}"), Link(8000.0)) for i in (0, 2))
@@ -53,3 +54,22 @@ def test_fewer_devices_than_there_are(solve):
     for most, period in ((1, 4.0), (2, 2.0), (3, 2.0), (4, 1.0)):
         result = solve(make(ops(a=1.0, b=1.0, c=1.0, d=1.0), (), [gpus(4)], constraints={"max_devices": most}))
         assert (result.status, result.objective_value) == (Status.OPTIMAL, period)
+
+
+def test_an_answer_comes_before_prices_are_sought(monkeypatch):
+    placed = []
+    known = []
+
+    def find_prices(*_):
+        known.append(len(placed))
+
+    def note(progress):
+        if progress.placement is not None:
+            placed.append(progress.placement)
+
+    monkeypatch.setattr("solver.clusters.find_prices", find_prices)
+    operators = ops(a=4.0, b=3.0, c=2.0)
+    question = make(operators, edges(ab=1.0, bc=1.0), [gpus(3)], wires={"model": "links", "default": Link(1.0)})
+    result = run(question, SolverOptions(time_limit_s=60, workers=1), on_progress=note)
+    assert known[0] > 0
+    assert result.status is Status.OPTIMAL
