@@ -129,7 +129,8 @@ def deliver(url: str, message_id: str, payload: str, secret: str, *, may_be_priv
         path = parts.path or "/"
         connection.request("POST", f"{path}?{parts.query}" if parts.query else path, payload.encode(), headers)
         status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+        # The last two: TLS that is broken off in the middle of reading.
         raise DeliveryFailed(type(error).__name__) from error
     finally:
         deadline.cancel()

@@ -41,10 +41,10 @@ class Call(Generic[T]):
         self._ended = threading.Event()
         self._results: list[T] = []
         self._failures: list[BaseException] = []
-        _at_work.add(self)
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
+        _at_work.add(self)
         try:
             self._results.append(self._function())
         except BaseException as error:  # noqa: BLE001  handed to the thread that waits

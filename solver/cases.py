@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from solver.compiled import CompiledInstance
 from solver.exact.leading_items import Case
-from solver.formulations.throughput_cases_highs import NAME, SAFETY, solve_case
+from solver.formulations.throughput_cases_highs import NAME, solve_case
 from solver.search import Search
 
 WIDE_GAP, STEP = 0.015, 0.01
@@ -31,36 +32,36 @@ def search_cases(
         value = search.objective_value
         if value is None:
             return
-        lowest = min((case.bound_ms for case in cases), default=value)
-        search.claim_bound(lowest - loss_ms, NAME)
-        target = value * (1 - SAFETY / 2) + loss_ms
-        if lowest >= target * (1 - 2 * SAFETY):
+        search.claim_bound(min((case.bound_ms for case in cases), default=value + loss_ms) - loss_ms, NAME)
+        target = value + loss_ms
+        open_cases = [case for case in cases if case.is_open(target)]
+        if not open_cases:
             return
-        if target - max(lowest, search.best_bound) > WIDE_GAP * value:
-            target = max(lowest, search.best_bound) + STEP * value
-        if not _raise_to(search, compiled, cases, target, expired):
+        known = max(search.best_bound, min(max(case.bound_ms, case.searched_ms) for case in open_cases))
+        if target - known > WIDE_GAP * value:
+            target = known + STEP * value
+        if not _search_up_to(target, search, compiled, cases, expired):
             return
 
 
-def _raise_to(
-    search: Search, compiled: CompiledInstance, cases: Sequence[Case], target_ms: float, expired: Callable[[], bool]
+def _search_up_to(
+    target_ms: float, search: Search, compiled: CompiledInstance, cases: Sequence[Case], expired: Callable[[], bool]
 ) -> bool:
-    """Until no case can be below ``target_ms``; whether that was reached."""
+    """Until nothing is left to be found up to ``target_ms``; whether that was reached."""
     slice_s = SLICE_S
-    below = sorted((case for case in cases if case.bound_ms < target_ms), key=lambda case: case.bound_ms)
-    while below and not expired():
-        left = []
-        for case in below:
+    turn = sorted((case for case in cases if case.is_open(target_ms)), key=lambda case: case.bound_ms)
+    while turn:
+        for case in turn:
             if expired():
                 return False
             outcome = solve_case(compiled, target_ms, case.groups, min(slice_s, search.remaining_s), expired)
+            if outcome is None:
+                return False
             case.bound_ms = max(case.bound_ms, outcome.bound_ms)
             if outcome.assignment is not None:
                 search.offer(compiled.placement(outcome.assignment), NAME)
-            if case.bound_ms < target_ms * (1 - 2 * SAFETY):
-                if outcome.is_settled and outcome.assignment is None:
-                    return False
-                if not outcome.is_settled:
-                    left.append(case)
-        below, slice_s = left, 2 * slice_s
-    return not below
+            if outcome.is_settled:
+                case.searched_ms = target_ms if outcome.assignment is None else math.inf
+        turn = [case for case in turn if case.is_open(target_ms)]
+        slice_s *= 2
+    return True

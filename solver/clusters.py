@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
-from solver.beside import Call
 from solver.bounds import bound_period
 from solver.cluster_ideals import ClusterIdeals
 from solver.compiled import CompiledInstance, Ints
@@ -126,7 +125,7 @@ class ClusterSearch:
         search = self._search
         rival = None
         if self._workers > 1 and not search.over:
-            rival = Call(lambda: self._improve(math.inf, 1.0), "moves")
+            rival = search.beside(lambda: self._improve(math.inf, 1.0), "moves")
         if self._reduced.partition is Partition.ACYCLIC:
             ideals = ClusterIdeals(
                 search, self._reduced, self._coarse, self._prices, self._fleets, self._bound, self._consider

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from solver.beside import Call
 from solver.instance import Instance, SolverOptions
 from solver.result import OPTIMALITY_TOLERANCE, Incumbent, Placement, Progress, Status, StopReason, relative_gap
 from solver.verification import Verification, verify
@@ -84,7 +85,7 @@ class Search:
     @property
     def over(self) -> bool:
         """Whether there is nothing left to do, or no time or memory to do it in."""
-        return self.closed or self.out_of_memory or self.stop.is_set() or self.remaining_s <= 0
+        return self.closed or self._sealed or self.out_of_memory or self.stop.is_set() or self.remaining_s <= 0
 
     def offer(self, placement: Placement, method: str) -> bool:
         """Take ``placement`` if it is valid and better than what is known; say whether it was."""
@@ -115,6 +116,17 @@ class Search:
             self._find_contradictions()
             if self.best_bound > before:
                 self._record(method, None)
+
+    def beside(self, method: Callable[[], object], name: str) -> Call[None]:
+        """Run ``method`` in a thread of its own; if it finds no memory the search ends, and what is known is kept."""
+
+        def work() -> None:
+            try:
+                method()
+            except MemoryError:
+                self.exceed_memory()
+
+        return Call(work, name)
 
     def exceed_memory(self) -> None:
         """Note that the process holds more than it may."""

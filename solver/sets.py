@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Callable
 
-from solver.beside import Call
 from solver.cases import search_cases
 from solver.compiled import CompiledInstance
 from solver.exact import cheapest_sets
@@ -79,7 +78,7 @@ class SetSearch:
             # The rule leaves so few answers that the model often proves one at once.
             self._run_model()
         if self._workers > 1:
-            bounder = Call(self._bound, "bounds of sets")
+            bounder = search.beside(self._bound, "bounds of sets")
             self._improve(lambda: search.over or not bounder.is_alive(), workers=self._workers - 1)
             bounder.join(search.remaining_s)
         else:

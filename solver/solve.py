@@ -15,7 +15,6 @@ from importlib.metadata import version
 
 from solver.absorption import absorb
 from solver.backward_order import order_backward
-from solver.beside import Call
 from solver.bounds import bound_each_pass, bound_period
 from solver.clusters import ClusterSearch, needs_cluster_search
 from solver.collector import collector_paused
@@ -132,11 +131,13 @@ def _run_methods(search: Search, clock: _Clock) -> tuple[_Run, tuple[Infeasibili
     methods: _Run | ClusterSearch = run
     if needs_cluster_search(search.instance):
         methods = ClusterSearch(search, run.compiled, run.reduced, run.workers, run.methods)
-    methods.find()
-    clock.lap("heuristics")
-    methods.prove()
-    clock.lap("solve")
-    search.seal()
+    try:
+        methods.find()
+        clock.lap("heuristics")
+        methods.prove()
+        clock.lap("solve")
+    finally:
+        search.seal()
     run.number_devices()
     return run, methods.reasons
 
@@ -296,7 +297,7 @@ class _Run:
             return
         rival = None
         if program is not None and proves and self.workers > 1:
-            rival = Call(lambda: self._run_ideals(program, math.inf, *claims), "ideals")
+            rival = search.beside(lambda: self._run_ideals(program, math.inf, *claims), "ideals")
         self.methods.append(LadderModel.name)
         workers = self.workers - (rival is not None)
         run_formulation(search, LadderModel, self.acyclic, search.remaining_s, workers=workers, proves=True)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable
 from functools import cached_property
 
-from solver.beside import Call
 from solver.compiled import CompiledInstance
 from solver.exact import spread_flows
 from solver.heuristics import borders
@@ -62,7 +61,7 @@ class WideSearch:
             self._methods.extend(("bisection", "borders"))
         if bounds:
             self._methods.append("flows")
-        rival = Call(lambda: self._bound(1.0), "flows") if bounds and self._workers > 1 else None
+        rival = self._search.beside(lambda: self._bound(1.0), "flows") if bounds and self._workers > 1 else None
         if searches:
             self._find(range(1))
         if bounds and self._workers == 1:

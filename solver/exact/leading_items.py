@@ -32,10 +32,18 @@ Groups = tuple[tuple[int, ...], ...]
 
 @dataclass(slots=True)
 class Case:
-    """One way to divide the leading items: the groups that share a device, and a lower bound of the period in ms."""
+    """One way to divide the leading items: the groups that share a device.
+
+    Its period is at least ``bound_ms``; up to ``searched_ms`` nothing is left to be found.
+    """
 
     groups: Groups
     bound_ms: float
+    searched_ms: float = 0.0
+
+    def is_open(self, target_ms: float) -> bool:
+        """Whether there may be something to find up to ``target_ms``."""
+        return max(self.bound_ms, self.searched_ms) < target_ms
 
 
 def divide_leading_items(

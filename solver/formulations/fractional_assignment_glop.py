@@ -79,10 +79,9 @@ def find_prices(
     if result.termination.reason is not mathopt.TerminationReason.OPTIMAL or not result.has_dual_feasible_solution():
         return None
     duals = result.dual_values()
-    return Prices(
-        np.maximum([-duals[row] / largest for row in loads], 0.0),
-        np.maximum([-duals[row] / total_memory for row in memories], 0.0),
-    )
+    of_load = np.maximum([-duals[row] / largest for row in loads], 0.0)
+    of_memory = np.maximum([-duals[row] / total_memory for row in memories], 0.0)
+    return Prices(of_load, of_memory) if np.isfinite([*of_load, *of_memory]).all() else None
 
 
 def bound_by_prices(compiled: CompiledInstance, prices: Prices) -> float:

@@ -24,14 +24,13 @@ Minimise Σ_p T[p], subject to
     memory         Σ_v m[v] x[v] ≤ M
     share          Σ_v w[v] x[v] ≥ A
 
-HiGHS computes in floating point; its bound is lowered by ``SAFETY`` to stay clear of its tolerances.
+What HiGHS says of a period is said of one that is shorter by :func:`solver.formulations.highs.safety`.
 
 Source: own; singling out the bottleneck block is the idea of Archer, Fahrbach, Liu, Prabhu (ICML 2024).
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Callable
 
@@ -39,14 +38,14 @@ import numpy as np
 import numpy.typing as npt
 from ortools.math_opt.python import mathopt
 
-from solver.beside import Call
 from solver.compiled import CompiledInstance, Floats
+from solver.formulations.highs import run_highs, safety
 from solver.formulations.overlap import sums_within_period
 from solver.shares import compute_weights, share_of_a_device
 
 NAME = "bottleneck"
-SAFETY = 1e-5
-GRACE_S = 5.0
+ROOM = 1e-6
+"""Part of the share that may be missing, for the rounding of its weights."""
 SMALLEST = 1e-8
 """Coefficients below this are left out where that lowers a load."""
 NUM_ROUNDS = 12
@@ -102,23 +101,14 @@ def _solve(
 ) -> tuple[float | None, npt.NDArray[np.bool_] | None]:
     """A bound in ms from one device's having to hold ``share`` of ``weights``, and the best set, where known."""
     model, x = _build(compiled, value_ms, weights, share)
-    parameters = mathopt.SolveParameters(
-        time_limit=dt.timedelta(seconds=time_limit_s), relative_gap_tolerance=SAFETY / 10
-    )
-    call = Call(lambda: mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters), NAME)
-    call.wait(over, time_limit_s + GRACE_S)
-    try:
-        result = call.result()
-    except (AttributeError, RuntimeError, ValueError):
-        # HiGHS gave up for numerical reasons, which MathOpt 9.15 cannot even report: no bound from this round.
-        return None, None
+    result = run_highs(model, NAME, time_limit_s, over)
     if result is None:
         return None, None
     if result.termination.reason is mathopt.TerminationReason.INFEASIBLE:
-        return None, None  # Within its tolerances; too much to believe it on its own.
+        return None, None  # That nothing can be placed at all is too much to believe within tolerances.
     bound = result.termination.objective_bounds.dual_bound
     # In the model the period known is 1.
-    bound_ms = float(min(max(0.0, bound - SAFETY), 1.0) * value_ms) if np.isfinite(bound) else None
+    bound_ms = float(min(max(0.0, bound - safety(model)), 1.0) * value_ms) if np.isfinite(bound) else None
     if not result.has_primal_feasible_solution():
         return bound_ms, None
     values = result.variable_values()
@@ -173,6 +163,6 @@ def _build(
         for weight, variable in zip(weights, x, strict=True)
         if weight > 0
     ]
-    model.add_linear_constraint(mathopt.fast_sum(held) >= 1 - SAFETY / 10)
+    model.add_linear_constraint(mathopt.fast_sum(held) >= 1 - ROOM)
     model.minimize(mathopt.fast_sum(loads))
     return model, x

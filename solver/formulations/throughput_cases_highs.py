@@ -16,8 +16,7 @@ Minimise Σ_p T[p], subject to
     load           C, I, O of d add up, by the overlap rule, to at most T[p]
     memory         Σ_v m[v] x[v,d] ≤ M[k(d)]
 
-HiGHS computes in floating point: what it proves of a period is said of one that is shorter by ``SAFETY``, far more than
-its tolerances.
+What HiGHS says of a period is said of one that is shorter by :func:`solver.formulations.highs.safety`.
 
 Source: the variables are those of Tarnawski et al. (2020, §4); with the leading items fixed the relaxation is that of a
 multiway cut.
@@ -25,20 +24,17 @@ multiway cut.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ortools.math_opt.python import mathopt
 
-from solver.beside import Call
 from solver.compiled import CompiledInstance
+from solver.formulations.highs import run_highs, safety
 from solver.formulations.overlap import sums_within_period
 
 NAME = "cases"
-SAFETY = 1e-5
-GRACE_S = 5.0
 SMALLEST = 1e-8
 """Coefficients below this are left out, which lowers loads."""
 ROOM = 1 + 1e-9
@@ -52,7 +48,7 @@ class Outcome(NamedTuple):
     bound_ms: float
     assignment: list[Device] | None
     is_settled: bool
-    """Whether HiGHS has ended on its own, so that it knows no more with more time."""
+    """Whether more time would change nothing."""
 
 
 def solve_case(
@@ -61,7 +57,7 @@ def solve_case(
     groups: Sequence[Sequence[int]],
     time_limit_s: float,
     over: Callable[[], bool],
-) -> Outcome:
+) -> Outcome | None:
     """Look for a period of at most ``limit_ms`` with each of ``groups`` on a device of its own.
 
     Args:
@@ -70,24 +66,20 @@ def solve_case(
         groups: of items, at most one for each device that is no host.
         time_limit_s: for the search.
         over: asked often; when true the search is left behind.
+
+    Returns:
+        What is known then; ``None`` where HiGHS could not go on.
     """
     model, x = _build(compiled, limit_ms, groups)
     if x is None:
         return Outcome(limit_ms, None, is_settled=True)
-    parameters = mathopt.SolveParameters(time_limit=dt.timedelta(seconds=time_limit_s))
-    call = Call(lambda: mathopt.solve(model, mathopt.SolverType.HIGHS, params=parameters), NAME)
-    call.wait(over, time_limit_s + GRACE_S)
-    try:
-        result = call.result()
-    except (AttributeError, RuntimeError, ValueError):
-        # HiGHS gave up for numerical reasons, which MathOpt 9.15 cannot even report.
-        return Outcome(0.0, None, is_settled=True)
+    result = run_highs(model, NAME, time_limit_s, over)
     if result is None:
-        return Outcome(0.0, None, is_settled=False)
+        return None
     reason = result.termination.reason
     if reason is mathopt.TerminationReason.INFEASIBLE:
-        return Outcome(limit_ms * (1 - SAFETY), None, is_settled=True)
-    bound = min(max(0.0, result.termination.objective_bounds.dual_bound - SAFETY), 1.0)
+        return Outcome(limit_ms * (1 - safety(model)), None, is_settled=True)
+    bound = min(max(0.0, result.termination.objective_bounds.dual_bound - safety(model)), 1.0)
     assignment = None
     if result.has_primal_feasible_solution():
         values = result.variable_values()

@@ -163,6 +163,27 @@ def test_thousands_of_bounds_leave_few_traces():
     assert search.incumbents[-1].best_bound == 0.999
 
 
+def test_a_method_beside_that_finds_no_memory_ends_the_search_and_nothing_else():
+    search, _ = start()
+    search.offer(TOGETHER, "first")
+
+    def fail(error):
+        raise error
+
+    search.beside(lambda: fail(MemoryError()), "large").join(10.0)
+    assert search.over
+    assert search.conclude() == (Status.FEASIBLE, StopReason.MEMORY_LIMIT)
+    with pytest.raises(ZeroDivisionError):
+        search.beside(lambda: fail(ZeroDivisionError()), "faulty").join(10.0)
+
+
+def test_methods_left_behind_learn_that_the_answer_is_given():
+    search, _ = start()
+    assert not search.over
+    search.seal()
+    assert search.over
+
+
 def test_many_threads_at_once():
     search, told = start()
     placements = [TOGETHER, SPREAD, {"a": "gpu:1", "b": "gpu:0"}, {}]
