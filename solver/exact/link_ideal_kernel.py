@@ -123,7 +123,8 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     blank = np.full(MAX_TRAVELLING + 1, -1, dtype=np.int64)
     stage = Stage(blank.copy(), blank.copy(), blank.copy(), blank.copy(), blank.copy())
     floats, ints = np.zeros((4, MAX_OPEN + 1)), np.zeros((2, MAX_OPEN + 1), dtype=np.int64)
-    scratch = Scratch(floats[0], floats[1], floats[2], floats[3], ints[0], ints[1])
+    reached = np.zeros(len(ways.holds), dtype=np.int64)
+    scratch = Scratch(floats[0], floats[1], floats[2], floats[3], ints[0], ints[1], reached)
     waiting = np.zeros(num_tensors, dtype=np.int64)
     most = np.zeros(num_classes)
     work = 0

@@ -190,6 +190,7 @@ class LinkIdealProgram:
             best[0],
             best[1],
             turned,
+            turned.min(axis=0),
             names,
             self._pair_times,
             finite.max(axis=2, initial=0.0),

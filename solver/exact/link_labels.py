@@ -67,6 +67,7 @@ class Ways(NamedTuple):
         senders: [S, K] column of the best links from used devices to an idle one of the class.
         receivers: [S, K] column of the best links from a used device of the class to idle ones.
         turned: [R, S] the state when classes are renamed.
+        least_turned: [S] the least of these.
         renamed: [R, K] the new name of each class.
         pair_ms: [sizes, K, K] ms between devices of two classes.
         worst_ms: [sizes, K] the largest of them that is finite.
@@ -80,6 +81,7 @@ class Ways(NamedTuple):
     senders: Indices
     receivers: Indices
     turned: Indices
+    least_turned: Indices
     renamed: Ints
     pair_ms: Floats
     worst_ms: Floats
@@ -106,6 +108,8 @@ class Stage(NamedTuple):
 class Scratch(NamedTuple):
     """Of open stages: what they may still spend, that by their new numbers, what they must and can spend; numbers.
 
+    Of states: the ideal, plus one, that was last seen to be reached in each; told only where no tensor travels past it.
+
     Made once, because making arrays takes longer than most of what is done with them.
     """
 
@@ -115,6 +119,7 @@ class Scratch(NamedTuple):
     most: Floats
     class_of: Ints
     number_of: Ints
+    reached: Ints
 
 
 @kernel
@@ -158,7 +163,14 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
     """
     ceiling = 2 * limit
     num_classes = len(ways.stride)
-    room, fresh, need, most, class_of, number_of = scratch
+    room, fresh, need, most, class_of, number_of, reached = scratch
+    # Where nothing travels on, labels of one state are all alike, and most stages lead to one that is known.
+    is_settled = stage.tensors[0] < 0
+    if is_settled:
+        known = head[ideal]
+        while known >= 0:
+            reached[labels.state[known]] = ideal + 1
+            known = labels.following[known]
     for k in range(num_classes):
         compute = spent[ways.class_compute[k]]
         if compute > limit or held > ways.limits[k]:
@@ -170,6 +182,8 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
             state = labels.state[label]
             target = state + ways.stride[k]
             if not ways.idle[state, k] or rest > ways.holds[target]:
+                continue
+            if is_settled and reached[ways.least_turned[target]] == ideal + 1:
                 continue
             origins, kinds = labels.origins[label], labels.kinds[label]
             for number in range(MAX_OPEN):
@@ -267,6 +281,8 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
                 labels.following[place] = head[ideal]
                 head[ideal] = place
                 labels.ideal[place], labels.state[place] = ideal, new_state
+                if is_settled:
+                    reached[new_state] = ideal + 1
                 labels.origins[place], labels.kinds[place] = new_origins, named
             labels.before[place] = label
             labels.step[place, 0], labels.step[place, 1] = k, turn
