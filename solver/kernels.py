@@ -54,6 +54,14 @@ def kernel(function: Function) -> Function:
     return cast("Function", compiled)
 
 
+def kernel_part(function: Function) -> Function:
+    """Compile ``function`` into each kernel that calls it.
+
+    To hand arrays to a compiled function costs some nanoseconds for each: more than what a short one does with them.
+    """
+    return cast("Function", numba.njit(inline="always", nogil=True)(function))
+
+
 @contextmanager
 def stop_flag(expired: Callable[[], bool]) -> Iterator[npt.NDArray[np.int64]]:
     """A flag that is set soon after ``expired`` says so, also while a kernel runs."""

@@ -8,14 +8,14 @@ import numpy.typing as npt
 from solver.compiled import Floats, Ints
 from solver.exact.ideal_graph import IdealGraph
 from solver.exact.ideal_table import WINDOW, TableArrays, find
-from solver.kernels import kernel
+from solver.kernels import kernel, kernel_part
 from solver.stage_costs import ADDED, BESIDE_EACH_OTHER, StageCosts
 
 NUM_COLLECTORS = 3
 """Prefixes that each ideal is compared with."""
 
 
-@kernel
+@kernel_part
 def is_dominated(  # noqa: PLR0912  every rule that keeps the larger ideal from being as good
     origin: int,
     highest: int,

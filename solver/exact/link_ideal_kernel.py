@@ -25,7 +25,7 @@ from solver.exact.link_labels import (
     Ways,
     step,
 )
-from solver.kernels import kernel
+from solver.kernels import kernel, kernel_part
 from solver.stage_costs import ADDED, crossings
 
 DONE, PAUSED, TABLE_FULL, LABELS_FULL, TOO_WIDE = 0, 1, 2, 3, 4
@@ -44,7 +44,7 @@ class LinkCosts(NamedTuple):
         producer: [T].
         num_consumers: [T].
         first_consumer, consumers: the positions of the consumers of each tensor.
-        forward: [T] whether the producer stands before all consumers.
+        forward: [T] whether the producer has to come before all consumers.
         followed: [T] whether labels tell where the tensor was made; only if ``forward``.
         touching_first, touching: the tensors that each item makes or needs.
         overlap: a code of :mod:`solver.stage_costs`.
@@ -350,7 +350,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     return DONE
 
 
-@kernel
+@kernel_part
 def describe(stage: Stage, costs: LinkCosts, items: Ints, inside: Ints, waiting: Ints) -> bool:
     """Note the followed tensors that enter the stage of ``items`` or travel past it; whether there is room for them."""
     num_entering = count = index = 0

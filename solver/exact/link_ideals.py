@@ -12,7 +12,7 @@ What a stage S = J \\ I on a device d of class k costs when a label is extended 
   out of what it has left. Every device holds one stage, so each stage that needs the tensor is one more transfer;
 * any other tensor that comes in: at least the time over the best link from a used class;
 * any other that goes out: at least the time over the best link to a class with a device left, once;
-* tensors whose producer does not stand before all consumers are not followed, and take their least time over any link.
+* tensors whose producer need not come before all consumers are not followed, and take their least time over any link.
 
 A label is dropped when an open device has less left than its tensors cost at least, each sent once more over the best
 link to a device left. Nothing here exceeds what the devices spend in a real pipeline, whatever is followed, and a real
@@ -77,6 +77,10 @@ class LinkIdealProgram:
         self._num_states = num_fleets(compiled)
         self._costs = stage_costs(compiled, order, range(len(compiled.classes)))
         self._graph = ideal_graph(compiled, self._costs, order)
+        # To stand first in the order is not enough: without an edge the consumer may sit on an earlier stage.
+        following = set(compiled.item_edges)
+        ways = [[(t.producer, consumer) for consumer in t.consumers] for t in compiled.tensors]
+        self._forward = np.array([following.issuperset(pairs) for pairs in ways], dtype=np.bool_)
         self._prices = (prices[0], np.where([c.memory_bytes is None for c in compiled.classes], 0.0, prices[1]))
         columns, self._class_compute = np.unique(self._costs.compute, axis=1, return_inverse=True)
         self._compute = np.ascontiguousarray(columns)
@@ -113,7 +117,7 @@ class LinkIdealProgram:
     def _followed(self, follow_ms: float) -> npt.NDArray[np.bool_]:
         if self.compiled.links is None:
             return np.zeros(len(self._size_of), dtype=np.bool_)
-        followed: npt.NDArray[np.bool_] = self._graph.forward & (self._spread_ms[self._size_of] >= follow_ms)
+        followed: npt.NDArray[np.bool_] = self._forward & (self._spread_ms[self._size_of] >= follow_ms)
         return followed
 
     def try_period(
@@ -202,7 +206,7 @@ class LinkIdealProgram:
         if partners is not None and self.compiled.links is not None:
             members = [other for other in range(len(self._counts)) if partners >> other & 1]
             least = self._pair_times[:, k, members].min(axis=1, initial=np.inf)
-            column = np.where(self._graph.forward, least[self._size_of], column)
+            column = np.where(self._forward, least[self._size_of], column)
         key = column.tobytes()
         if key not in self._column_of:
             self._column_of[key] = len(self._columns)
@@ -233,7 +237,7 @@ class LinkIdealProgram:
             costs.num_consumers,
             graph.first_consumer,
             graph.consumers,
-            graph.forward,
+            self._forward,
             self._followed(follow_ms),
             costs.first,
             costs.touching,

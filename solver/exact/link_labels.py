@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
 from solver.exact.ideal_table import Array
-from solver.kernels import kernel
+from solver.kernels import kernel, kernel_part
 from solver.stage_costs import ADDED, BESIDE_TRANSFERS
 
 MAX_OPEN, MAX_TRAVELLING = 7, 21
@@ -122,7 +122,7 @@ class Scratch(NamedTuple):
     reached: Ints
 
 
-@kernel
+@kernel_part
 def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     limit: float,
     overlap: int,
@@ -291,7 +291,7 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
     return STEPPED
 
 
-@kernel
+@kernel_part
 def find_label(labels: Labels, ideal: int, state: int, origins: np.uint64, kinds: np.uint64) -> int:
     """The slot of a key: that of a label which has it, or the empty one where it belongs."""
     value = np.uint64(ideal) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(state) * np.uint64(0xBF58476D1CE4E5B9)

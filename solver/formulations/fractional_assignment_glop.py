@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ortools.glop import parameters_pb2
 from ortools.math_opt.python import mathopt
 
 from solver.compiled import CompiledInstance, Floats, Ints
@@ -74,7 +75,9 @@ def find_prices(
         room = np.inf if limit is None else int(counts[k]) * (limit / total_memory)
         memories.append(model.add_linear_constraint(needed - lacking <= room))
     model.minimize(period + PRICE_OF_LACK * compiled.num_items * lacking)
-    parameters = mathopt.SolveParameters(time_limit=dt.timedelta(seconds=max(0.01, time_limit_s)))
+    # Any prices give a bound: those that GLOP would call imprecise serve as well.
+    leniently = parameters_pb2.GlopParameters(change_status_to_imprecise=False)
+    parameters = mathopt.SolveParameters(time_limit=dt.timedelta(seconds=max(0.01, time_limit_s)), glop=leniently)
     result = mathopt.solve(model, mathopt.SolverType.GLOP, params=parameters)
     if result.termination.reason is not mathopt.TerminationReason.OPTIMAL or not result.has_dual_feasible_solution():
         return None

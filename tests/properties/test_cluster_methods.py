@@ -236,6 +236,35 @@ def test_a_pipeline_through_two_nodes_crosses_between_them():
     assert program.try_period(16.0, lambda: False, math.inf, stop).verdict is Verdict.REACHED
 
 
+@pytest.mark.parametrize("follow_ms", [math.inf, 0.0])
+def test_a_gradient_between_branches_may_go_back_to_a_used_device(follow_ms):
+    """The gradient of a goes to b: c and b are on x, before a on y, and the link from y to z is far too slow."""
+
+    def at(home, name, **fields):
+        return op(name, {kind: 1.0 if kind == home else 100.0 for kind in "xyz"}, **fields)
+
+    operators = [
+        at("x", "c"),
+        at("y", "a", colocation_group="a"),
+        at("x", "b", colocation_group="b"),
+        at("z", "d"),
+        at("y", "a'", colocation_group="a", is_backward=True),
+        at("x", "b'", colocation_group="b", is_backward=True),
+    ]
+    connections = [Edge("c", "a"), Edge("a", "a'"), Edge("b", "b'"), Edge("a'", "b'", 8)]
+    groups = tuple(LinkGroup(pair, Link(speed)) for pair, speed in ((("x", "y"), 80_000.0), (("y", "z"), 160.0)))
+    devices = [DeviceSpec(kind, kind) for kind in "xyz"]
+    wires = {"model": "links", "groups": groups, "default": Link(80_000.0)}
+    instance = make(operators, connections, devices, wires=wires)
+    assert enumerate_optimum(instance)[0] == 3.1
+    reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+    names = [instance.graph.operators[members[0]].id for members in reduced.members]
+    order, stop = np.array([names.index(name) for name in "cabd"]), np.zeros(1, dtype=np.int64)
+    program = link_ideals.LinkIdealProgram(reduced, order, (np.full(3, 0.1), np.zeros(3)))
+    trial = program.try_period(3.2, lambda: False, math.inf, stop, follow_ms=follow_ms)
+    assert trial.verdict is Verdict.REACHED
+
+
 @pytest.mark.parametrize("chunk", chunks(4))
 def test_orders_of_devices_make_the_placements_they_say(chunk):
     met = total = 0
