@@ -22,12 +22,14 @@ from solver.heuristics.moves import TINIEST_MS
 from solver.heuristics.orders import topological_orders
 from solver.instance import ObjectiveKind
 from solver.kernels import stop_flag
+from solver.loose_items import drop_light
 from solver.period_bound import PeriodBound
 from solver.result import Placement
 from solver.search import Search
 
 MAX_COUNT_STATES = 2048
 MAX_IDEALS = 8_000_000
+MAX_LOOSE = 4
 MAX_STEPS = 2_000_000_000
 PRICES_SHARE = 0.1
 FIRST_STEP, RELAXED_GAP, COARSE_GAP, IDEALS_SHARE, LINK_IDEALS_SHARE = 0.02, 1e-4, 0.02, 0.4, 0.6
@@ -93,8 +95,8 @@ class ClusterIdeals:
             self._bisect(program.try_period, coarse, IDEALS, self._after(IDEALS_SHARE))
 
     def _run_host(self) -> None:
-        """The program on the relaxation."""
-        coarse, prices = self._coarse, self._prices
+        """The program on the relaxation, with few loose items."""
+        coarse, prices = drop_light(self._coarse, MAX_LOOSE), self._prices
         if self._search.over or coarse.is_gpipe or not supports(coarse, MAX_COUNT_STATES):
             return
         values = None if prices is None else (prices.of_load, prices.of_memory)

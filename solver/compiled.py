@@ -190,7 +190,7 @@ class CompiledInstance:
             members=tuple(tuple(o for item in group for o in self.members[item]) for group in groups),
             compute_ms=compute,
             memory_bytes=tuple(memory),
-            tensors=_unite(
+            tensors=unite_tensors(
                 (
                     (new_item[t.producer], [new_item[c] for c in t.consumers], t.pass_index, t.time_ms, t.sizes)
                     for t in self.tensors
@@ -341,7 +341,7 @@ def compile_instance(instance: Instance) -> CompiledInstance:
         members=tuple((index,) for index in range(len(operators))),
         compute_ms=compute,
         memory_bytes=tuple(operator.memory_bytes for operator in operators),
-        tensors=_unite(tensors, links),
+        tensors=unite_tensors(tensors, links),
         forward_edges=tuple(dict.fromkeys(forward_edges)),
         is_forward=tuple(not operator.is_backward for operator in operators),
         links=links,
@@ -360,7 +360,7 @@ def _transfer_ms(spec: DeviceSpec, interconnect: Interconnect, size: Size) -> fl
     return latency if bandwidth is None else num_bytes / bandwidth * 1000 + latency
 
 
-def _unite(
+def unite_tensors(
     tensors: Iterable[tuple[int, Sequence[int], int, tuple[float, ...], tuple[Size, ...]]], links: Links | None
 ) -> tuple[Tensor, ...]:
     """Tensors that always travel together become one; those that stay inside an item or cost nothing vanish."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
 from solver.exact.ideal_graph import IdealGraph
-from solver.exact.ideal_table import WINDOW, TableArrays, find
+from solver.exact.ideal_table import LOOSE, WINDOW, TableArrays, find
 from solver.kernels import kernel, kernel_part
 from solver.stage_costs import ADDED, BESIDE_EACH_OTHER, StageCosts
 
@@ -34,7 +34,7 @@ def is_dominated(  # noqa: PLR0912  every rule that keeps the larger ideal from 
     Args:
         origin: the ideal.
         highest: its last position, or the one before its first missing one.
-        ready: positions that may join it, tried one by one.
+        ready: positions of tight items that may join it, tried one by one.
         included: by position, from the first missing one on, whether the ideal holds it.
         joining: all false, and left so.
         surplus: room for a number per position.
@@ -46,7 +46,7 @@ def is_dominated(  # noqa: PLR0912  every rule that keeps the larger ideal from 
     """
     start = table.low[origin]
     fewest = table.fewest
-    size = len(costs.compute)
+    size = graph.num_tight
     last = highest
     for choice in range(NUM_COLLECTORS + len(ready)):
         if choice < NUM_COLLECTORS:
@@ -87,17 +87,18 @@ def superset(
     first: int,
     last: int,
 ) -> int:
-    """The stored ideal of ``index`` and one more item (first = last), or of all positions up to ``last``; or −1."""
+    """The stored ideal of ``index`` and one more tight item (first = last), or all of them up to ``last``; or −1."""
     one = np.uint64(1)
     if first < last or first == low[index]:
         key_low, key_first, key_second = last + 1, mask[index, 0], mask[index, 1]
         if first < last:
-            key_first = key_second = np.uint64(0)
+            key_first = np.uint64(0)
+            key_second &= LOOSE
         else:
             while True:
                 bit = key_first & one
                 key_first = (key_first >> one) | (key_second << np.uint64(63))
-                key_second >>= one
+                key_second = (key_second & LOOSE) | ((key_second & ~LOOSE) >> one)
                 if not bit:
                     break
                 key_low += 1

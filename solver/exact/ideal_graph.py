@@ -25,7 +25,8 @@ class IdealGraph(NamedTuple):
         successors: items that come after an item.
         predecessor_first: [I + 1] likewise.
         predecessors: items that come before an item.
-        span: how far behind the last of its predecessors an item may stand.
+        num_tight: items that have a place in the order; the loose ones behind them may join any ideal.
+        span: how far behind the last of its predecessors a tight item may stand.
         forward: [T] whether a tensor's producer stands before all consumers.
         first_consumer: [T + 1] where each tensor's entries in ``consumers`` begin.
         consumers: positions of the items that need a tensor.
@@ -36,6 +37,7 @@ class IdealGraph(NamedTuple):
     successors: Ints
     predecessor_first: Ints
     predecessors: Ints
+    num_tight: int
     span: int
     forward: npt.NDArray[np.bool_]
     first_consumer: Ints
@@ -43,8 +45,14 @@ class IdealGraph(NamedTuple):
     collectors: Ints
 
 
+def loose_last(compiled: CompiledInstance, order: Ints) -> Ints:
+    """The order with the items that have no forward operators at its end."""
+    is_tight = np.array(compiled.has_forward, dtype=np.bool_)[order]
+    return np.concatenate([order[is_tight], order[~is_tight]])
+
+
 def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> IdealGraph:
-    """Which items may follow which, with alike siblings in one order."""
+    """Which items may follow which, with alike siblings in one order; ``order`` has loose items last."""
     size, count = compiled.num_items, len(compiled.tensors)
     position = np.empty(size, dtype=np.int64)
     position[order] = np.arange(size)
@@ -56,13 +64,15 @@ def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> I
     owner = np.repeat(np.arange(count), costs.num_consumers)
     consumers = position[np.array([c for tensor in compiled.tensors for c in tensor.consumers], dtype=np.int64)]
     first_consumer, consumers = _compress(count, owner, consumers)
+    num_tight = sum(compiled.has_forward)
     earliest, latest = np.full(count, size, dtype=np.int64), np.full(count, -1, dtype=np.int64)
     np.minimum.at(earliest, owner, consumers)
     np.maximum.at(latest, owner, consumers)
     return IdealGraph(
         *_compress(size, edges[:, 0], edges[:, 1]),
         *_compress(size, edges[:, 1], edges[:, 0]),
-        span=int((np.arange(size) - last_predecessor).max(initial=1)),
+        num_tight=num_tight,
+        span=int((np.arange(size) - last_predecessor)[:num_tight].max(initial=1)),
         # A producer that comes before all consumers can never join a stage after them: what entered stays entered.
         forward=costs.producer < earliest,
         first_consumer=first_consumer,

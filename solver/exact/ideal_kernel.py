@@ -11,7 +11,7 @@ import numpy as np
 from solver.compiled import Floats, Ints
 from solver.exact.ideal_domination import is_dominated
 from solver.exact.ideal_graph import IdealGraph
-from solver.exact.ideal_table import WINDOW, TableArrays, contains, find
+from solver.exact.ideal_table import FIRST_LOOSE, LOOSE, WINDOW, TableArrays, contains, find
 from solver.kernels import kernel
 from solver.stage_costs import ADDED, NO_LIMIT, StageCosts, crossings, load
 
@@ -50,7 +50,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
         stop: [1], set from outside.
     """
     compute, memory, limits, overlap, producer, num_consumers, times, touching_first, touching = costs
-    successor_first, successors, predecessor_first, predecessors, span = graph[:5]
+    successor_first, successors, predecessor_first, predecessors, num_tight, span = graph[:6]
     forward = graph.forward
     slots, low, mask, done, following, fewest, parent, parent_state, by_class, queue, cursor = table
     size, num_rows = compute.shape
@@ -139,8 +139,12 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     word = mask[origin, 0] if offset < 64 else mask[origin, 1]
                     if (word >> np.uint64(offset & 63)) & one:
                         included[start + 1 + offset] = True
-                count = 0
-                for position in range(start, min(size, start + 1 + WINDOW + span)):
+                for position in range(num_tight, size):
+                    included[position] = (mask[origin, 1] >> np.uint64(FIRST_LOOSE + position - num_tight)) & one != 0
+                count = count_tight = 0
+                end = min(num_tight, start + 1 + WINDOW + span)
+                for rank in range(start, end + size - num_tight):
+                    position = rank if rank < end else num_tight + rank - end
                     if included[position]:
                         continue
                     ready = True
@@ -154,17 +158,18 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                             return WINDOW_EXCEEDED
                         ready_items[0, count] = position
                         count += 1
+                        count_tight += position < num_tight
                 num_ready[0] = count
                 next_ready[0] = 0
                 highest = start - 1
-                for position in range(min(size, start + 1 + WINDOW) - 1, start, -1):
+                for position in range(min(num_tight, start + 1 + WINDOW) - 1, start, -1):
                     if included[position]:
                         highest = position
                         break
                 if is_dominated(
                     origin,
                     highest,
-                    ready_items[0, :count],
+                    ready_items[0, :count_tight],
                     included,
                     joining,
                     surplus,
@@ -226,10 +231,12 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     key_first[new] = key_first[depth]
                     key_second[new] = key_second[depth]
                     offset = position - key_low[depth] - 1
-                    if offset >= WINDOW:
+                    if position >= num_tight:
+                        key_second[new] |= one << np.uint64(FIRST_LOOSE + position - num_tight)
+                    elif offset >= WINDOW:
                         failure = WINDOW_EXCEEDED
                         break
-                    if offset >= 0:
+                    elif offset >= 0:
                         if offset < 64:
                             key_first[new] |= one << np.uint64(offset)
                         else:
@@ -238,7 +245,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         while True:
                             bit = key_first[new] & one
                             key_first[new] = (key_first[new] >> one) | (key_second[new] << np.uint64(63))
-                            key_second[new] >>= one
+                            key_second[new] = (key_second[new] & LOOSE) | ((key_second[new] & ~LOOSE) >> one)
                             key_low[new] += 1
                             if not bit:
                                 break
@@ -368,7 +375,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                 if failure:
                     return failure
                 for offset in range(WINDOW):
-                    if start + 1 + offset < size:
+                    if start + 1 + offset < num_tight:
                         included[start + 1 + offset] = False
             cursor[2] = following[origin]
             cursor[3] += steps - before_ideal

@@ -1,7 +1,7 @@
 """All ideals found so far: exact keys in a hash table, a queue by size, and the best way to each.
 
-An ideal is kept as its key: the first position of the order that it lacks, and two words of bits for the positions
-behind that one.
+An ideal is kept as its key: the first position of the order that it lacks, and two words of bits, for the positions
+behind that one and, at the upper end, for *loose* items, which stand last in the order and may join any ideal.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from solver.kernels import kernel
 
 Array = npt.NDArray[Any]
 
-WINDOW = 128
+MAX_LOOSE = 8
+WINDOW = 128 - MAX_LOOSE
 """Positions behind the first missing one that a key can tell apart."""
+FIRST_LOOSE = WINDOW - 64
+LOOSE = np.uint64((1 << 64) - (1 << FIRST_LOOSE))
+"""The bits of loose items in the second word."""
 
 
 class TableArrays(NamedTuple):
@@ -26,7 +30,7 @@ class TableArrays(NamedTuple):
     Attributes:
         slots: the hash table: index of an ideal, or −1.
         low: [N] first missing position.
-        mask: [N, 2] bits of the positions behind it.
+        mask: [N, 2] bits of the positions behind it, and of loose items.
         done: [N, M] worth of the items, by each measure.
         following: [N] the next ideal of the same size, or −1.
         fewest: [N, S] devices of the main class that reach the ideal, or −1.
@@ -53,7 +57,8 @@ class TableArrays(NamedTuple):
 class Table:
     """The arrays, and room for more."""
 
-    def __init__(self, capacity: int, num_states: int, num_items: int, num_measures: int) -> None:
+    def __init__(self, capacity: int, num_states: int, num_items: int, num_tight: int, num_measures: int) -> None:
+        self._num_tight = num_tight
         self.arrays = TableArrays(
             slots=np.full(capacity * 2, -1, dtype=np.int32),
             low=np.zeros(capacity, dtype=np.int32),
@@ -120,6 +125,8 @@ class Table:
             for offset in range(WINDOW):
                 if bits >> offset & 1:
                     mask[low + 1 + offset] = True
+            for number in range(num_items - self._num_tight):
+                mask[self._num_tight + number] = bits >> WINDOW + number & 1
             chain.append((mask, int(arrays.by_class[index, state])))
             index, state = int(arrays.parent[index, state]), int(arrays.parent_state[index, state])
         chain.reverse()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
-from solver.exact.ideal_table import WINDOW, find
+from solver.exact.ideal_table import FIRST_LOOSE, LOOSE, WINDOW, find
 from solver.exact.link_ideal_table import LinkTable
 from solver.exact.link_labels import (
     MAX_OPEN,
@@ -69,12 +69,13 @@ class LinkCosts(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Which items may follow which, by position; ``span`` as in the program over ``host``."""
+    """Which items may follow which, by position; ``num_tight`` and ``span`` as in the program over ``host``."""
 
     successor_first: Ints
     successors: Ints
     predecessor_first: Ints
     predecessors: Ints
+    num_tight: int
     span: int
 
 
@@ -92,7 +93,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     """Process ideals by ascending size until all are done, steps run out, a table is full, or ``stop[0]`` is set."""
     compute, memory, worth, times, size_of, producer, num_consumers = costs[:7]
     first_consumer, consumers, forward, followed, touching_first, touching, overlap, class_least = costs[7:]
-    successor_first, successors, predecessor_first, predecessors, span = order
+    successor_first, successors, predecessor_first, predecessors, num_tight, span = order
     slots, low, mask, following, queue, cursor, done, head = table
     size, num_compute = compute.shape
     num_tensors, num_times = times.shape
@@ -152,10 +153,13 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                 word = mask[origin, 0] if offset < 64 else mask[origin, 1]
                 if (word >> np.uint64(offset & 63)) & one:
                     included[start + 1 + offset] = True
-            # Behind ``end`` nothing can be ready before the window is exceeded.
-            end = min(size, start + 1 + WINDOW + span)
+            for position in range(num_tight, size):
+                included[position] = (mask[origin, 1] >> np.uint64(FIRST_LOOSE + position - num_tight)) & one != 0
+            # From ``end`` on no tight item can be ready before the window is exceeded.
+            end = min(num_tight, start + 1 + WINDOW + span)
             count = 0
-            for position in range(start, end):
+            for rank in range(start, end + size - num_tight):
+                position = rank if rank < end else num_tight + rank - end
                 missing[position] = 0
                 for index in range(predecessor_first[position], predecessor_first[position + 1]):
                     before = predecessors[index]
@@ -229,9 +233,12 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                 key_first[new] = key_first[depth]
                 key_second[new] = key_second[depth]
                 offset = position - key_low[depth] - 1
-                if offset >= WINDOW or new == MAX_DEPTH:
+                is_loose = position >= num_tight
+                if (offset >= WINDOW and not is_loose) or new == MAX_DEPTH:
                     return TOO_WIDE
-                if offset >= 0:
+                if is_loose:
+                    key_second[new] |= one << np.uint64(FIRST_LOOSE + position - num_tight)
+                elif offset >= 0:
                     if offset < 64:
                         key_first[new] |= one << np.uint64(offset)
                     else:
@@ -240,7 +247,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     while True:
                         bit = key_first[new] & one
                         key_first[new] = (key_first[new] >> one) | (key_second[new] << np.uint64(63))
-                        key_second[new] >>= one
+                        key_second[new] = (key_second[new] & LOOSE) | ((key_second[new] & ~LOOSE) >> one)
                         key_low[new] += 1
                         if not bit:
                             break
@@ -281,7 +288,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                 for index in range(successor_first[position], successor_first[position + 1]):
                     after = successors[index]
                     missing[after] -= 1
-                    if after < end and missing[after] == 0:
+                    if (after < end or after >= num_tight) and missing[after] == 0:
                         if count == MAX_READY:
                             return TOO_WIDE
                         place = count
@@ -342,7 +349,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     work += num_labels
                 depth = new
             for offset in range(WINDOW):
-                if start + 1 + offset < size:
+                if start + 1 + offset < num_tight:
                     included[start + 1 + offset] = False
             cursor[2] = following[origin]
         cursor[1] += 1

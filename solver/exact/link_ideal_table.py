@@ -67,11 +67,12 @@ def grown(table: LinkTable) -> LinkTable:
     return table
 
 
-def members(table: LinkTable, index: int, num_items: int) -> npt.NDArray[np.bool_]:
-    """The items of an ideal, by position."""
+def members(table: LinkTable, index: int, num_items: int, num_tight: int) -> npt.NDArray[np.bool_]:
+    """The items of an ideal, by position; the loose ones are the last."""
     low = int(table.low[index])
     inside = np.zeros(num_items + 2 * WINDOW, dtype=bool)
     inside[:low] = True
     bits = int(table.mask[index, 0]) | int(table.mask[index, 1]) << 64
     inside[low + 1 : low + 1 + WINDOW] = [bits >> offset & 1 for offset in range(WINDOW)]
+    inside[num_tight:num_items] = [bits >> WINDOW + number & 1 for number in range(num_items - num_tight)]
     return inside[:num_items]

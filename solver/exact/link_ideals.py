@@ -13,6 +13,7 @@ What a stage S = J \\ I on a device d of class k costs when a label is extended 
 * any other tensor that comes in: at least the time over the best link from a used class;
 * any other that goes out: at least the time over the best link to a class with a device left, once;
 * tensors whose producer need not come before all consumers are not followed, and take their least time over any link.
+  Most gradients can be turned around (:mod:`solver.returning_tensors`), so that their producer comes first.
 
 A label is dropped when an open device has less left than its tensors cost at least, each sent once more over the best
 link to a device left. Nothing here exceeds what the devices spend in a real pipeline, whatever is followed, and a real
@@ -41,12 +42,14 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
-from solver.exact.ideal_graph import ideal_graph
+from solver.exact.ideal_graph import ideal_graph, loose_last
+from solver.exact.ideal_table import MAX_LOOSE
 from solver.exact.link_ideal_kernel import DONE, LABELS_FULL, PAUSED, TABLE_FULL, TOO_WIDE, LinkCosts, Order, explore
 from solver.exact.link_ideal_table import LinkTable, grown, members, table_of
 from solver.exact.link_labels import Labels, Ways, first_label, more_labels
 from solver.exact.throughput_ideals import MAX_SPAN, STEPS_PER_CALL, Assignment, Trial, Verdict
 from solver.fleets import all_counts, keeps_limits, num_fleets, reachable_worth
+from solver.returning_tensors import turn_around
 from solver.stage_costs import stage_costs
 from solver.symmetries import renamings
 
@@ -56,8 +59,9 @@ MAX_BYTES = 1_500_000_000
 
 
 def supports(compiled: CompiledInstance) -> bool:
-    """Whether the program covers the instance: one period for both passes, every item on the ladder."""
-    return not compiled.is_gpipe and all(compiled.has_forward) and num_fleets(compiled) <= MAX_STATES
+    """Whether the program covers the instance: one period for both passes, few loose items."""
+    num_loose = compiled.num_items - sum(compiled.has_forward)
+    return not compiled.is_gpipe and num_loose <= MAX_LOOSE and num_fleets(compiled) <= MAX_STATES
 
 
 class LinkIdealProgram:
@@ -65,35 +69,36 @@ class LinkIdealProgram:
 
     Args:
         compiled: reduced for the acyclic partition, with :func:`supports`.
-        order: item at each position of a topological order.
+        order: item at each position of a topological order; loose ones may stand anywhere.
         prices: of load and memory per class, ≥ 0.
     """
 
     def __init__(self, compiled: CompiledInstance, order: Ints, prices: tuple[Floats, Floats]) -> None:
         self.compiled = compiled
-        self._order = order
+        order = self._order = loose_last(compiled, order)
         self._counts = np.array([c.count for c in compiled.classes], dtype=np.int64)
         self._strides = np.concatenate([[1], np.cumprod(self._counts[:-1] + 1)]).astype(np.int64)
         self._num_states = num_fleets(compiled)
-        self._costs = stage_costs(compiled, order, range(len(compiled.classes)))
-        self._graph = ideal_graph(compiled, self._costs, order)
+        turned = turn_around(compiled)
+        self._costs = stage_costs(turned, order, range(len(compiled.classes)))
+        self._graph = ideal_graph(turned, self._costs, order)
         # To stand first in the order is not enough: without an edge the consumer may sit on an earlier stage.
         following = set(compiled.item_edges)
-        ways = [[(t.producer, consumer) for consumer in t.consumers] for t in compiled.tensors]
+        ways = [[(t.producer, consumer) for consumer in t.consumers] for t in turned.tensors]
         self._forward = np.array([following.issuperset(pairs) for pairs in ways], dtype=np.bool_)
         self._prices = (prices[0], np.where([c.memory_bytes is None for c in compiled.classes], 0.0, prices[1]))
         columns, self._class_compute = np.unique(self._costs.compute, axis=1, return_inverse=True)
         self._compute = np.ascontiguousarray(columns)
         # Used devices of each class, per state.
         self._used = all_counts(compiled)
-        self._pair_times, self._size_of = _pair_times(compiled)
+        self._pair_times, self._size_of = _pair_times(turned)
         with np.errstate(invalid="ignore"):
             self._spread_ms = np.nan_to_num(np.ptp(self._pair_times, axis=(1, 2)), nan=np.inf)
         self._columns: list[Floats] = []
         self._column_of: dict[bytes, int] = {}
         self._least = [self._column(k, None) for k in range(len(compiled.classes))]
         self._ways = self._build_ways()
-        self._times = np.ascontiguousarray(np.array(self._columns).T.reshape(len(compiled.tensors), len(self._columns)))
+        self._times = np.ascontiguousarray(np.array(self._columns).T.reshape(len(turned.tensors), len(self._columns)))
         self.limit_cost(math.inf)
 
     def limit_cost(self, max_cost: float) -> None:
@@ -145,7 +150,7 @@ class LinkIdealProgram:
         if not self.fits:
             return Trial(Verdict.GAVE_UP)
         worth, holds = self._values(period_ms)
-        costs, order, ways = self._link_costs(worth, follow_ms), Order(*self._graph[:5]), self._ways
+        costs, order, ways = self._link_costs(worth, follow_ms), Order(*self._graph[:6]), self._ways
         table, labels = table_of(1 << 12, self.compiled.num_items), first_label(1 << 16)
         left = max_steps
         while True:
@@ -258,7 +263,7 @@ class LinkIdealProgram:
         for label in reversed(chain):
             kind, turn = labels.step[label]
             index = own[kind]
-            inside = members(table, int(labels.ideal[label]), self.compiled.num_items)
+            inside = members(table, int(labels.ideal[label]), self.compiled.num_items, self._graph.num_tight)
             for position in np.flatnonzero(inside & ~before):
                 assignment[int(self._order[position])] = (index, taken[index])
             taken[index] += 1

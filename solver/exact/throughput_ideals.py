@@ -20,8 +20,12 @@ What keeps it small:
 * Devices that something is pinned to are not counted: whether one is used shows in the ideal itself.
 * Alike siblings (same times, same inputs and outputs) are taken in order of their index: whoever has a pipeline can
   exchange them until their stages ascend.
-* An ideal is stored exactly: the first position that is missing, and a window of 128 positions behind it. Graphs for
+* An ideal is stored exactly: the first position that is missing, and a window of 120 positions behind it. Graphs for
   which that window is too narrow are handed over to other methods, and nothing is claimed.
+
+Items without forward operators are *loose*: any stage may hold them. They are members of ideals like others, without
+predecessors or successors, and stand last in the order. Each of them doubles the number of ideals, so there can only be
+a few.
 
 Source: the recursion over ideals is that of Tarnawski et al. (2020, §5.1); trial periods, counts and pruning are own.
 """
@@ -37,10 +41,11 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import NUM_PASSES, CompiledInstance, Floats, Ints
-from solver.exact.ideal_graph import ideal_graph
+from solver.exact.ideal_graph import ideal_graph, loose_last
 from solver.exact.ideal_kernel import DONE, PAUSED, TABLE_FULL, TOO_WIDE, WINDOW_EXCEEDED, explore
-from solver.exact.ideal_table import Table
+from solver.exact.ideal_table import MAX_LOOSE, Table
 from solver.kernels import stop_flag
+from solver.returning_tensors import turn_around
 from solver.stage_costs import NO_LIMIT, StageCosts, scale_passes, stage_costs
 
 Assignment = list[tuple[int, int]]
@@ -74,11 +79,11 @@ class Trial:
 
 
 def supports(compiled: CompiledInstance, max_count_states: int = MAX_COUNT_STATES) -> bool:
-    """Whether the program covers the instance: every item on the ladder of ideals, and classes that can be counted."""
+    """Whether the program covers the instance: few loose items, and classes that can be counted."""
     classes = _Classes(compiled)
     return (
         compiled.num_devices <= np.iinfo(np.int16).max
-        and all(compiled.has_forward)
+        and compiled.num_items - sum(compiled.has_forward) <= MAX_LOOSE
         and classes.num_states <= max_count_states
         and len(compiled.classes) <= MAX_CLASSES
     )
@@ -87,15 +92,15 @@ def supports(compiled: CompiledInstance, max_count_states: int = MAX_COUNT_STATE
 class _Classes:
     """Device classes as the program sees them: the main one first, single devices known by their *anchor*.
 
-    An anchor is an item that can sit nowhere else than on one single device. Whether that device is used shows in the
-    ideal: it is as soon as the anchor is in. So its use need not be counted.
+    An anchor is an item, and no loose one, that can sit nowhere else than on one single device. Whether that device is
+    used shows in the ideal: it is as soon as the anchor is in. So its use need not be counted.
     """
 
     def __init__(self, compiled: CompiledInstance) -> None:
         number = len(compiled.classes)
         main = max(range(number), key=lambda k: compiled.classes[k].count)
         self.order = [main, *(k for k in range(number) if k != main)]
-        confined = np.flatnonzero(compiled.allowed.sum(axis=1) == 1)
+        confined = np.flatnonzero((compiled.allowed.sum(axis=1) == 1) & np.array(compiled.has_forward, dtype=bool))
         homes = compiled.allowed[confined].argmax(axis=1)
         self.anchors = np.full(number, -1, dtype=np.int64)
         self.counts = np.array([compiled.classes[k].count for k in self.order], dtype=np.int64)
@@ -112,7 +117,7 @@ class IdealProgram:
 
     Args:
         compiled: reduced for the acyclic partition, with :func:`supports`.
-        order: item at each position of a topological order.
+        order: item at each position of a topological order; loose ones may stand anywhere.
         max_ideals: how many ideals may be stored before the program gives up (fewer with lesser classes to count).
         prices: of load and memory per class, ≥ 0; good ones tell sooner what the devices left cannot hold. Not used
             under ``gpipe``.
@@ -125,14 +130,15 @@ class IdealProgram:
         self._num_passes = NUM_PASSES if compiled.is_gpipe else 1
         self._prices = None if compiled.is_gpipe else prices
         self._max_ideals = max_ideals
-        self._order = order
+        order = self._order = loose_last(compiled, order)
         self._classes = _Classes(compiled)
         position = np.empty(compiled.num_items, dtype=np.int64)
         position[order] = np.arange(compiled.num_items)
         anchors = self._classes.anchors
         self._anchors: Ints = np.where(anchors >= 0, position[anchors], -1)
-        self._costs = stage_costs(compiled, order, self._classes.order, by_pass=compiled.is_gpipe)
-        self._graph = ideal_graph(compiled, self._costs, order)
+        turned = turn_around(compiled)
+        self._costs = stage_costs(turned, order, self._classes.order, by_pass=compiled.is_gpipe)
+        self._graph = ideal_graph(turned, self._costs, order)
 
     @property
     def fits(self) -> bool:
@@ -165,7 +171,7 @@ class IdealProgram:
         if self._num_passes > 1:
             period_ms, costs = scale_passes(costs, periods_ms)
         worth, share = self._remaining(period_ms, costs)
-        table = Table(1 << 14, self._classes.num_states, self.compiled.num_items, worth.shape[1])
+        table = Table(1 << 14, self._classes.num_states, self.compiled.num_items, self._graph.num_tight, worth.shape[1])
         max_ideals = self._max_ideals // self._classes.num_states
         while True:
             code = explore(

@@ -154,3 +154,29 @@ def draw_constraints(source, graph, names, kind):
         max_moved_operators=max_operators,
         max_moved_bytes=max_bytes,
     )
+
+
+def random_training_instance(seed):
+    """Three forward operators, each with a backward one on its device; gradients run back along every edge."""
+    source = random.Random(seed)
+    cluster = random_cluster_instance(seed).cluster
+    kinds = sorted({spec.kind for spec in cluster.devices})
+    pairs = [("a", "b"), ("b", "c"), ("a", "c")]
+    pairs = [pair for pair in pairs if source.random() < 0.8]
+    operators = [
+        Operator(
+            name + mark,
+            {kind: source.uniform(0.5, 4) for kind in kinds},
+            source.choice([0, 1]),
+            colocation_group=name,
+            is_backward=bool(mark),
+        )
+        for mark in ("", "'")
+        for name in "abc"
+    ]
+    edges = [Edge(name, name + "'", tensor="kept") for name in "abc"]
+    sizes = {name: source.randint(1, 4) for name in "abc"}
+    for first, second in pairs:
+        edges.append(Edge(first, second, sizes[first]))
+        edges.append(Edge(second + "'", first + "'", source.randint(1, 4), tensor=first))
+    return Instance(Graph(tuple(operators), tuple(edges)), cluster)

@@ -31,11 +31,12 @@ from solver.instance import (
     Overlap,
     Partition,
 )
+from solver.loose_items import drop_light
 from solver.reductions import reduce_instance
 from solver.symmetries import renamings
 from solver.verification import verify
 from tests.depth import chunks
-from tests.properties.clusters import random_cluster_instance
+from tests.properties.clusters import random_cluster_instance, random_training_instance
 from tests.properties.enumeration import close, enumerate_optimum
 from tests.small import gpus, make, op
 
@@ -186,6 +187,51 @@ def test_the_ideal_program_that_follows_all_tensors_is_exact(chunk):
         exact += 1
     assert exact > 5
     assert impossible > 2 * exact
+
+
+@pytest.mark.parametrize("chunk", chunks(3))
+def test_the_ideal_program_that_follows_gradients_is_exact(chunk):
+    exact = 0
+    stop = np.zeros(1, dtype=np.int64)
+    for seed in range(chunk * 30, chunk * 30 + 30):
+        instance = random_training_instance(seed)
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        optimum, prices = enumerate_optimum(instance)[0], find_prices(reduced)
+        if not optimum or prices is None or not link_ideals.supports(reduced):
+            continue
+        order = next(iter(topological_orders(reduced, seed)))
+        program = link_ideals.LinkIdealProgram(reduced, order, (prices.of_load, prices.of_memory))
+        for follow_ms in (math.inf, optimum / 4, 0.0):
+            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
+            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+        if instance.cluster.interconnect.overlap is not Overlap.DUPLEX:
+            assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum), seed
+            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=0.0)
+            assert below.verdict is Verdict.IMPOSSIBLE, seed
+            exact += 1
+    assert exact > 5
+
+
+@pytest.mark.parametrize("chunk", chunks(4))
+def test_few_loose_items_are_easier_to_place_over_links(chunk):
+    covered = 0
+    stop = np.zeros(1, dtype=np.int64)
+    for seed, drawn, _, _ in throughput_instances(chunk):
+        instance = dataclasses.replace(drawn, objective=Objective())
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        relaxed, prices = drop_light(reduced, 1), find_prices(reduced)
+        if all(reduced.has_forward) or not link_ideals.supports(relaxed) or prices is None:
+            continue
+        optimum = enumerate_optimum(instance)[0]
+        if not optimum:
+            continue
+        order = next(iter(topological_orders(relaxed, seed)))
+        program = link_ideals.LinkIdealProgram(relaxed, order, (prices.of_load, prices.of_memory))
+        for follow_ms in (math.inf, 0.0):
+            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
+            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+        covered += 1
+    assert covered > 2
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -12,6 +12,7 @@ from solver.compiled import compile_instance
 from solver.exact.throughput_ideals import IdealProgram, Trial, Verdict, close_gap, supports
 from solver.heuristics.orders import topological_orders
 from solver.instance import Objective, Overlap, Partition
+from solver.loose_items import drop_light
 from solver.reductions import reduce_instance
 from solver.verification import verify
 from tests.depth import chunks
@@ -51,6 +52,27 @@ def test_trials_of_tiny_instances(chunk, change):
         optimum, _ = enumerate_optimum(instance)
         covered += check_trials(instance, optimum, seed)
     assert covered > 5
+
+
+def test_few_loose_items_are_easier_to_place():
+    covered = reached_below = 0
+    for seed in range(1000):
+        instance = replace(random_instance(seed), objective=Objective())
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        relaxed = drop_light(reduced, 1)
+        if relaxed is reduced or not supports(relaxed):
+            continue
+        optimum, _ = enumerate_optimum(instance)
+        if not optimum:
+            continue
+        covered += 1
+        assert relaxed.num_items - sum(relaxed.has_forward) == 1
+        assert relaxed.placement([(0, 0)] * relaxed.num_items).keys() == {o.id for o in instance.graph.operators}
+        program = IdealProgram(relaxed, next(iter(topological_orders(relaxed, seed))), MAX_IDEALS)
+        assert program.try_period(optimum * (1 + 1e-8), lambda: False).verdict is Verdict.REACHED, seed
+        reached_below += program.try_period(optimum * 0.9, lambda: False).verdict is Verdict.REACHED
+    assert covered > 10
+    assert reached_below < covered / 2
 
 
 @pytest.mark.parametrize("seed", range(60))
