@@ -107,7 +107,7 @@ class ClusterIdeals:
 
     def _run_links(self) -> None:
         """The program that tells the links of used devices from those of idle ones."""
-        reduced = self._reduced
+        reduced = drop_light(self._reduced, 1)
         if self._search.over or reduced.links is None or not link_ideals.supports(reduced):
             return
         prices = self._prices_of(reduced)
@@ -151,11 +151,11 @@ class ClusterIdeals:
             last = number
             attempt = partial(program.try_period, follow_ms=follow_ms)
             middle = (search.elapsed_s + deadline) / 2
-            if not self._bisect(attempt, self._reduced, LINK_IDEALS, middle, COARSE_GAP):
+            if not self._bisect(attempt, program.compiled, LINK_IDEALS, middle, COARSE_GAP):
                 break
             known = attempt
         if known is not None:
-            self._bisect(known, self._reduced, LINK_IDEALS, deadline)
+            self._bisect(known, program.compiled, LINK_IDEALS, deadline)
 
     def _bisect(
         self,
