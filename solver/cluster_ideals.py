@@ -14,7 +14,7 @@ from functools import partial
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact import link_ideals
 from solver.exact.fleet_ideals import FleetIdealProgram
-from solver.exact.link_ideals import LinkIdealProgram
+from solver.exact.link_cases import LinkCases
 from solver.exact.throughput_ideals import FINEST, IdealProgram, Trial, Verdict, span_of, supports
 from solver.fleet_search import FleetSearch
 from solver.formulations.fractional_assignment_glop import Prices, find_prices
@@ -92,7 +92,7 @@ class ClusterIdeals:
         if self._is_cost:
             self._bisect_cost(fleets, program, coarse, IDEALS)
         else:
-            self._bisect(program.try_period, coarse, IDEALS, self._after(IDEALS_SHARE))
+            self._bisect(program.try_period, coarse, IDEALS, self._until(IDEALS_SHARE))
 
     def _run_host(self) -> None:
         """The program on the relaxation, with few loose items."""
@@ -103,7 +103,7 @@ class ClusterIdeals:
         program = IdealProgram(coarse, self._narrow_order(coarse), MAX_IDEALS, values)
         if program.fits:
             self.methods.append(IDEALS)
-            self._bisect(program.try_period, coarse, IDEALS, self._after(IDEALS_SHARE))
+            self._bisect(program.try_period, coarse, IDEALS, self._until(IDEALS_SHARE))
 
     def _run_links(self) -> None:
         """The program that tells the links of used devices from those of idle ones."""
@@ -113,7 +113,7 @@ class ClusterIdeals:
         prices = self._prices_of(reduced)
         if prices is None:
             return
-        program = LinkIdealProgram(reduced, self._narrow_order(reduced), prices)
+        program = LinkCases(reduced, self._narrow_order(reduced), prices)
         if not program.fits:
             return
         self.methods.append(LINK_IDEALS)
@@ -125,7 +125,7 @@ class ClusterIdeals:
     def _bisect_cost(
         self,
         fleets: FleetSearch,
-        program: FleetIdealProgram | LinkIdealProgram,
+        program: FleetIdealProgram | LinkCases,
         compiled: CompiledInstance,
         method: str,
     ) -> None:
@@ -139,76 +139,88 @@ class ClusterIdeals:
         if is_infeasible and search.placement is None:
             search.infeasible_by = method
 
-    def _follow(self, program: LinkIdealProgram) -> None:
+    def _follow(self, program: LinkCases) -> None:
         """Bisect roughly with ever more tensors followed, until the program has to give up; then to the end."""
-        search = self._search
-        deadline, last, known = self._after(LINK_IDEALS_SHARE), -1, None
+        search, bound = self._search, self._bound
+        deadline, last = search.elapsed_s + search.remaining_s * LINK_IDEALS_SHARE, -1
+        known, reached = partial(program.try_period, follow_ms=math.inf), 0.0
         for part in FOLLOWED_PARTS:
-            follow_ms = part * (search.objective_value or self._bound.ms)
+            follow_ms = part * (search.objective_value or bound.ms)
             number = program.num_followed(follow_ms)
             if number == last:
                 continue
             last = number
-            attempt = partial(program.try_period, follow_ms=follow_ms)
             middle = (search.elapsed_s + deadline) / 2
-            if not self._bisect(attempt, program.compiled, LINK_IDEALS, middle, COARSE_GAP):
+
+            def is_late(middle: float = middle, reached: float = reached) -> bool:
+                # What reaches the bound can say no more, so no time is kept for it.
+                return search.elapsed_s > (middle if reached > bound.ms * (1 + RELAXED_GAP) else deadline)
+
+            attempt = partial(program.try_period, follow_ms=follow_ms)
+            is_done, shortest = self._bisect(attempt, program.compiled, LINK_IDEALS, is_late, gap=COARSE_GAP)
+            if not is_done:
                 break
-            known = attempt
-        if known is not None:
-            self._bisect(known, program.compiled, LINK_IDEALS, deadline)
+            known, reached = attempt, shortest
+        if reached > bound.ms * (1 + RELAXED_GAP):
+            self._bisect(known, program.compiled, LINK_IDEALS, lambda: search.elapsed_s > deadline, reached)
 
     def _bisect(
         self,
         attempt: Callable[[float, Callable[[], bool], float, Ints], Trial],
         compiled: CompiledInstance,
         method: str,
-        deadline: float,
+        is_late: Callable[[], bool],
+        reached: float = math.inf,
         gap: float = RELAXED_GAP,
-    ) -> bool:
+    ) -> tuple[bool, float]:
         """Raise the bound of the period until the program reaches one little above it.
 
         Args:
             attempt: tries a period.
             compiled: what it places.
             method: in whose name.
-            deadline: in seconds of the search.
+            is_late: ends it.
+            reached: the shortest period that the program is known to reach.
             gap: to what the program reaches, that ends it.
 
         Returns:
-            Whether it came that far.
+            Whether it came that far, and the shortest period that it reaches now.
         """
         search, bound = self._search, self._bound
-        reached, step = math.inf, FIRST_STEP
+        step = FIRST_STEP
 
         def expired() -> bool:
-            return search.over or search.elapsed_s > deadline
+            return search.over or is_late()
 
         with stop_flag(expired) as stop:
             while not expired():
                 value = math.inf if self._is_cost or search.objective_value is None else search.objective_value
                 upper = min(value, reached, bound.ceiling_ms)
                 if upper == math.inf:
-                    return False
+                    break
                 is_near = upper - bound.ms <= upper * (gap if reached < math.inf else RELAXED_GAP)
                 if is_near and value == upper:
                     period = value * (1 - FINEST / 2)
                 elif is_near:
-                    return True
+                    return True, reached
                 else:
                     period = min(bound.ms * (1 + step), (bound.ms + upper) / 2)
                 trial = attempt(max(period, TINIEST_MS), expired, MAX_STEPS, stop)
                 if trial.verdict is Verdict.GAVE_UP:
-                    return False
+                    break
                 if trial.assignment is None:
                     step *= 2
                     bound.claim(period, method)
                 else:
                     reached = period
                     self._offer(compiled.placement(trial.assignment), method)
-        return False
+        return False, reached
 
-    def _after(self, share: float) -> float:
-        return self._search.elapsed_s + self._search.remaining_s * share
+    def _until(self, share: float) -> Callable[[], bool]:
+        """Whether a share of the time left has passed since."""
+        search = self._search
+        deadline = search.elapsed_s + search.remaining_s * share
+        return lambda: search.elapsed_s > deadline
 
     def _prices_of(self, compiled: CompiledInstance) -> tuple[Floats, Floats] | None:
         prices = find_prices(compiled, self._search.remaining_s * PRICES_SHARE)

@@ -9,7 +9,7 @@ import numpy as np
 
 from solver.compiled import CompiledInstance, Ints
 from solver.exact.fleet_ideals import FleetIdealProgram, Prices
-from solver.exact.link_ideals import LinkIdealProgram
+from solver.exact.link_cases import LinkCases
 from solver.exact.throughput_ideals import Assignment, Verdict
 from solver.fleets import ROOM, Fleets, keeps_limits
 from solver.formulations.counted_assignment_glop import FleetBounds
@@ -61,7 +61,7 @@ class FleetSearch:
         return FleetIdealProgram(self._coarse, order, self._fleets, self._bounds.periods, find_prices, limits)
 
     def bisect_cost(
-        self, program: FleetIdealProgram | LinkIdealProgram, period_ms: float, share: float, method: str, stop: Ints
+        self, program: FleetIdealProgram | LinkCases, period_ms: float, share: float, method: str, stop: Ints
     ) -> tuple[bool, list[Assignment]]:
         """Raise the bound of the cost to where the program, which is optimistic, finds a way within ``period_ms``.
 

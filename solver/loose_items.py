@@ -1,14 +1,19 @@
-"""A relaxation with few loose items: backward operators that no forward operator ties to a stage.
+"""Loose items, backward operators that no forward operator ties to a stage: fewer of them, or each with a place.
 
-Each loose item doubles what the ideal program has to look at. Here only the heaviest stay. The others lose their
+Each loose item doubles what the ideal program has to look at, so a relaxation keeps the heaviest. The others lose their
 compute, their memory and whatever they send or receive, which makes no load of any placement larger. So they cost
 nothing where they are put, and each is put with an item that it exchanges most with.
+
+What a loose item sends cannot be followed along a pipeline, because it may run either way. But the item is on no later
+stage than some other one, or on no earlier stage; each is a case of its own, with an edge more, in which the way is
+known.
 
 Source: own.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -56,3 +61,31 @@ def _partners(compiled: CompiledInstance, light: frozenset[int]) -> dict[int, in
     return {
         item: max(others, key=lambda other: (others[other], -other), default=first) for item, others in weight.items()
     }
+
+
+def cases(compiled: CompiledInstance) -> list[CompiledInstance]:
+    """Instances that have, together, the acyclic placements of ``compiled`` and no others; of the same items.
+
+    In each of them every loose item is ordered against the tight one with which it exchanges most, if there is one.
+    """
+    ways = []
+    for item, has_forward in enumerate(compiled.has_forward):
+        partner = None if has_forward else _partner_over_links(compiled, item)
+        if partner is not None:
+            one, other = compiled.members[item][0], compiled.members[partner][0]
+            ways.append([(one, other), (other, one)])
+    return [replace(compiled, forward_edges=compiled.forward_edges + edges) for edges in itertools.product(*ways)]
+
+
+def _partner_over_links(compiled: CompiledInstance, item: int) -> int | None:
+    """The tight item with the largest sum of times, each over the slowest link, of what both exchange."""
+    weight: dict[int, float] = {}
+    if compiled.links is None:
+        return None
+    for tensor in (compiled.tensors[index] for index in compiled.tensors_of[item]):
+        times = compiled.links.times(tensor.sizes)
+        slowest = float(times.max(initial=0.0, where=np.isfinite(times)))
+        for other in tensor.consumers if tensor.producer == item else (tensor.producer,):
+            if compiled.has_forward[other]:
+                weight[other] = weight.get(other, 0.0) + slowest
+    return max(weight, key=lambda other: (weight[other], -other), default=None)

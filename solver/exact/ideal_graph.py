@@ -31,6 +31,7 @@ class IdealGraph(NamedTuple):
         first_consumer: [T + 1] where each tensor's entries in ``consumers`` begin.
         consumers: positions of the items that need a tensor.
         collectors: [I + 2] the end of the first prefix, from a position on, that is good to go on from.
+        late: [E, 2] edges from loose items to items that stand before them; the others are in the arrays above.
     """
 
     successor_first: Ints
@@ -43,6 +44,7 @@ class IdealGraph(NamedTuple):
     first_consumer: Ints
     consumers: Ints
     collectors: Ints
+    late: Ints
 
 
 def loose_last(compiled: CompiledInstance, order: Ints) -> Ints:
@@ -59,6 +61,8 @@ def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> I
     given = np.array(compiled.item_edges, dtype=np.int64).reshape(-1, 2)
     siblings = np.array(sorted(_order_of_siblings(compiled, position)), dtype=np.int64).reshape(-1, 2)
     edges = np.unique(np.concatenate([position[given], siblings]), axis=0)
+    is_late = edges[:, 0] > edges[:, 1]
+    late, edges = edges[is_late], edges[~is_late]
     last_predecessor = np.full(size, -1, dtype=np.int64)
     np.maximum.at(last_predecessor, edges[:, 1], edges[:, 0])
     owner = np.repeat(np.arange(count), costs.num_consumers)
@@ -83,6 +87,7 @@ def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> I
             np.maximum(latest, costs.producer),
             np.array([max(tensor.time_ms) for tensor in compiled.tensors]),
         ),
+        late=late,
     )
 
 

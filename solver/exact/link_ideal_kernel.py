@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
-from solver.exact.ideal_table import FIRST_LOOSE, LOOSE, WINDOW, find
+from solver.exact.ideal_table import FIRST_LOOSE, LOOSE, WINDOW, contains, find
 from solver.exact.link_ideal_table import LinkTable
 from solver.exact.link_labels import (
     MAX_OPEN,
@@ -69,7 +69,7 @@ class LinkCosts(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Which items may follow which, by position; ``num_tight`` and ``span`` as in the program over ``host``."""
+    """Which items may follow which, by position, as in :class:`solver.exact.ideal_graph.IdealGraph`."""
 
     successor_first: Ints
     successors: Ints
@@ -77,6 +77,7 @@ class Order(NamedTuple):
     predecessors: Ints
     num_tight: int
     span: int
+    late: Ints
 
 
 @kernel
@@ -93,7 +94,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     """Process ideals by ascending size until all are done, steps run out, a table is full, or ``stop[0]`` is set."""
     compute, memory, worth, times, size_of, producer, num_consumers = costs[:7]
     first_consumer, consumers, forward, followed, touching_first, touching, overlap, class_least = costs[7:]
-    successor_first, successors, predecessor_first, predecessors, num_tight, span = order
+    successor_first, successors, predecessor_first, predecessors, num_tight, span, late = order
     slots, low, mask, following, queue, cursor, done, head = table
     size, num_compute = compute.shape
     num_tensors, num_times = times.shape
@@ -308,6 +309,13 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         hopeful = hopeful or most[k] > -np.inf
                         lands = lands or most[k] >= rest
                 next_ready[new] = first_new if hopeful else count
+                for index in range(len(late)):
+                    if not lands:
+                        break
+                    first, second = late[index]
+                    lands = has(key_low[new], key_first[new], key_second[new], first, num_tight) or not has(
+                        key_low[new], key_first[new], key_second[new], second, num_tight
+                    )
                 if lands:
                     slot = find(slots, low, mask, key_low[new], key_first[new], key_second[new])
                     if slots[slot] < 0:
@@ -355,6 +363,14 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
         cursor[1] += 1
         cursor[2] = -1
     return DONE
+
+
+@kernel_part
+def has(low: int, first: np.uint64, second: np.uint64, position: int, num_tight: int) -> bool:
+    """Whether an ideal, given by its key, holds the item at ``position``, be it tight or loose."""
+    if position < num_tight:
+        return contains(low, first, second, position)
+    return bool((second >> np.uint64(FIRST_LOOSE + position - num_tight)) & np.uint64(1))
 
 
 @kernel_part

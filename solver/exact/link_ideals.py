@@ -13,7 +13,8 @@ What a stage S = J \\ I on a device d of class k costs when a label is extended 
 * any other tensor that comes in: at least the time over the best link from a used class;
 * any other that goes out: at least the time over the best link to a class with a device left, once;
 * tensors whose producer need not come before all consumers are not followed, and take their least time over any link.
-  Most gradients can be turned around (:mod:`solver.returning_tensors`), so that their producer comes first.
+  Most gradients can be turned around (:mod:`solver.returning_tensors`), so that their producer comes first; what a
+  loose item exchanges has a direction in :mod:`cases <solver.exact.link_cases>`.
 
 A label is dropped when an open device has less left than its tensors cost at least, each sent once more over the best
 link to a device left. Nothing here exceeds what the devices spend in a real pipeline, whatever is followed, and a real
@@ -150,7 +151,7 @@ class LinkIdealProgram:
         if not self.fits:
             return Trial(Verdict.GAVE_UP)
         worth, holds = self._values(period_ms)
-        costs, order, ways = self._link_costs(worth, follow_ms), Order(*self._graph[:6]), self._ways
+        costs, order, ways = self._link_costs(worth, follow_ms), Order(*self._graph[:6], self._graph.late), self._ways
         table, labels = table_of(1 << 12, self.compiled.num_items), first_label(1 << 16)
         left = max_steps
         while True:
@@ -242,7 +243,7 @@ class LinkIdealProgram:
             costs.num_consumers,
             graph.first_consumer,
             graph.consumers,
-            self._forward,
+            graph.forward,
             self._followed(follow_ms),
             costs.first,
             costs.touching,

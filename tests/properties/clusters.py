@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 from solver.instance import (
     Cluster,
@@ -180,3 +181,18 @@ def random_training_instance(seed):
         edges.append(Edge(first, second, sizes[first]))
         edges.append(Edge(second + "'", first + "'", source.randint(1, 4), tensor=first))
     return Instance(Graph(tuple(operators), tuple(edges)), cluster)
+
+
+def random_loose_instance(seed):
+    """The same with a backward operator g that exchanges something with one of the others, and may sit anywhere."""
+    instance = random_training_instance(seed)
+    source = random.Random(seed + 1_000_000)
+    kinds = sorted({spec.kind for spec in instance.cluster.devices})
+    partner = source.choice("abc")
+    loose = Operator("g", {kind: source.uniform(0.5, 4) for kind in kinds}, source.choice([0, 1]), is_backward=True)
+    edges = (
+        Edge(partner, "g", source.randint(1, 8), tensor="lent"),
+        Edge("g", partner + "'", source.randint(1, 8)),
+    )
+    graph = Graph((*instance.graph.operators, loose), (*instance.graph.edges, *edges))
+    return replace(instance, graph=graph)

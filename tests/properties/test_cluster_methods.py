@@ -13,6 +13,7 @@ from solver.bounds import bound_period
 from solver.clusters import unite_similar
 from solver.compiled import compile_instance
 from solver.exact import link_ideals
+from solver.exact.link_cases import LinkCases
 from solver.exact.operator_cuts import bound_by_cuts
 from solver.exact.throughput_ideals import IdealProgram, Verdict, supports
 from solver.formulations.fractional_assignment_glop import Prices, bound_by_prices, find_prices
@@ -36,7 +37,7 @@ from solver.reductions import reduce_instance
 from solver.symmetries import renamings
 from solver.verification import verify
 from tests.depth import chunks
-from tests.properties.clusters import random_cluster_instance, random_training_instance
+from tests.properties.clusters import random_cluster_instance, random_loose_instance, random_training_instance
 from tests.properties.enumeration import close, enumerate_optimum
 from tests.small import gpus, make, op
 
@@ -212,6 +213,35 @@ def test_the_ideal_program_that_follows_gradients_is_exact(chunk):
     assert exact > 5
 
 
+@pytest.mark.parametrize("chunk", chunks(3))
+def test_the_cases_of_a_loose_item_are_exact_together(chunk):
+    """What it exchanges can only be followed in the cases; without them some period too short is reached."""
+    exact = sharper = 0
+    stop = np.zeros(1, dtype=np.int64)
+    for seed in range(chunk * 30, chunk * 30 + 30):
+        instance = random_loose_instance(seed)
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        optimum, prices = enumerate_optimum(instance)[0], find_prices(reduced)
+        if not optimum or prices is None or not link_ideals.supports(reduced):
+            continue
+        order = next(iter(topological_orders(reduced, seed)))
+        values = prices.of_load, prices.of_memory
+        program = LinkCases(reduced, order, values)
+        for follow_ms in (math.inf, optimum / 4, 0.0):
+            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
+            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+        if instance.cluster.interconnect.overlap is not Overlap.DUPLEX:
+            assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum), seed
+            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=0.0)
+            assert below.verdict is Verdict.IMPOSSIBLE, seed
+            without = link_ideals.LinkIdealProgram(reduced, order, values)
+            below = without.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=0.0)
+            sharper += below.verdict is Verdict.REACHED
+            exact += 1
+    assert exact > 5
+    assert sharper > 0
+
+
 @pytest.mark.parametrize("chunk", chunks(4))
 def test_few_loose_items_are_easier_to_place_over_links(chunk):
     covered = 0
@@ -226,7 +256,7 @@ def test_few_loose_items_are_easier_to_place_over_links(chunk):
         if not optimum:
             continue
         order = next(iter(topological_orders(relaxed, seed)))
-        program = link_ideals.LinkIdealProgram(relaxed, order, (prices.of_load, prices.of_memory))
+        program = LinkCases(relaxed, order, (prices.of_load, prices.of_memory))
         for follow_ms in (math.inf, 0.0):
             trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
             assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
