@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from functools import partial
 
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact import link_ideals
@@ -32,11 +31,13 @@ MAX_IDEALS = 8_000_000
 MAX_LOOSE = 4
 MAX_STEPS = 2_000_000_000
 PRICES_SHARE = 0.1
-FIRST_STEP, RELAXED_GAP, COARSE_GAP, IDEALS_SHARE, LINK_IDEALS_SHARE = 0.02, 1e-4, 0.02, 0.4, 0.6
+FIRST_STEP, RELAXED_GAP, IDEALS_SHARE, LINK_IDEALS_SHARE, TRIAL_SHARE = 0.02, 1e-4, 0.4, 0.6, 0.3
 """The programs try periods 2, 4, 8 … % above the bound, then bisect down to a gap, in shares of the time."""
 FOLLOWED_PARTS = math.inf, 0.3, 0.03, 0.0
 """Labels follow no tensors, then those whose times over two links differ by such parts of the period; at last all."""
 IDEALS, LINK_IDEALS = "ideals", "link ideals"
+
+Attempt = Callable[[float, Callable[[], bool], float, Ints], Trial]
 
 
 class ClusterIdeals:
@@ -140,87 +141,66 @@ class ClusterIdeals:
             search.infeasible_by = method
 
     def _follow(self, program: LinkCases) -> None:
-        """Bisect roughly with ever more tensors followed, until the program has to give up; then to the end."""
-        search, bound = self._search, self._bound
-        deadline, last = search.elapsed_s + search.remaining_s * LINK_IDEALS_SHARE, -1
-        known, reached = partial(program.try_period, follow_ms=math.inf), 0.0
-        for part in FOLLOWED_PARTS:
-            follow_ms = part * (search.objective_value or bound.ms)
-            number = program.num_followed(follow_ms)
-            if number == last:
-                continue
-            last = number
-            middle = (search.elapsed_s + deadline) / 2
+        """Bisect with as many tensors followed as a trial in a share of the time allows."""
+        value = self._search.objective_value or self._bound.ms
+        levels = [part * value for part in FOLLOWED_PARTS]
 
-            def is_late(middle: float = middle, reached: float = reached) -> bool:
-                # What reaches the bound can say no more, so no time is kept for it.
-                return search.elapsed_s > (middle if reached > bound.ms * (1 + RELAXED_GAP) else deadline)
+        def attempt(period_ms: float, expired: Callable[[], bool], max_steps: float, stop: Ints) -> Trial:
+            trial = Trial(Verdict.GAVE_UP)
+            while levels and trial.verdict is Verdict.GAVE_UP and not expired():
+                is_late = self._until(TRIAL_SHARE)
+                trial = program.try_period(period_ms, is_late, max_steps, stop, follow_ms=levels)
+                if trial.verdict is Verdict.GAVE_UP:
+                    levels.pop()
+            return trial
 
-            attempt = partial(program.try_period, follow_ms=follow_ms)
-            is_done, shortest = self._bisect(attempt, program.compiled, LINK_IDEALS, is_late, gap=COARSE_GAP)
-            if not is_done:
-                break
-            known, reached = attempt, shortest
-        if reached > bound.ms * (1 + RELAXED_GAP):
-            self._bisect(known, program.compiled, LINK_IDEALS, lambda: search.elapsed_s > deadline, reached)
+        self._bisect(attempt, program.compiled, LINK_IDEALS, self._until(LINK_IDEALS_SHARE))
 
     def _bisect(
         self,
-        attempt: Callable[[float, Callable[[], bool], float, Ints], Trial],
+        attempt: Attempt,
         compiled: CompiledInstance,
         method: str,
-        is_late: Callable[[], bool],
-        reached: float = math.inf,
-        gap: float = RELAXED_GAP,
-    ) -> tuple[bool, float]:
+        expired: Callable[[], bool],
+    ) -> None:
         """Raise the bound of the period until the program reaches one little above it.
 
         Args:
             attempt: tries a period.
             compiled: what it places.
             method: in whose name.
-            is_late: ends it.
-            reached: the shortest period that the program is known to reach.
-            gap: to what the program reaches, that ends it.
-
-        Returns:
-            Whether it came that far, and the shortest period that it reaches now.
+            expired: ends it.
         """
         search, bound = self._search, self._bound
-        step = FIRST_STEP
-
-        def expired() -> bool:
-            return search.over or is_late()
-
+        reached, step = math.inf, FIRST_STEP
         with stop_flag(expired) as stop:
             while not expired():
                 value = math.inf if self._is_cost or search.objective_value is None else search.objective_value
                 upper = min(value, reached, bound.ceiling_ms)
                 if upper == math.inf:
-                    break
-                is_near = upper - bound.ms <= upper * (gap if reached < math.inf else RELAXED_GAP)
+                    return
+                is_near = upper - bound.ms <= upper * RELAXED_GAP
                 if is_near and value == upper:
                     period = value * (1 - FINEST / 2)
                 elif is_near:
-                    return True, reached
+                    return
                 else:
                     period = min(bound.ms * (1 + step), (bound.ms + upper) / 2)
                 trial = attempt(max(period, TINIEST_MS), expired, MAX_STEPS, stop)
                 if trial.verdict is Verdict.GAVE_UP:
-                    break
+                    return
                 if trial.assignment is None:
                     step *= 2
                     bound.claim(period, method)
                 else:
                     reached = period
                     self._offer(compiled.placement(trial.assignment), method)
-        return False, reached
 
     def _until(self, share: float) -> Callable[[], bool]:
-        """Whether a share of the time left has passed since."""
+        """Whether the search is over or a share of the time left has passed since."""
         search = self._search
         deadline = search.elapsed_s + search.remaining_s * share
-        return lambda: search.elapsed_s > deadline
+        return lambda: search.over or search.elapsed_s > deadline
 
     def _prices_of(self, compiled: CompiledInstance) -> tuple[Floats, Floats] | None:
         prices = find_prices(compiled, self._search.remaining_s * PRICES_SHARE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact.link_ideals import LinkIdealProgram
@@ -45,7 +45,7 @@ class LinkCases:
         max_steps: float,
         stop: Ints,
         *,
-        follow_ms: float = math.inf,
+        follow_ms: Sequence[float] = (math.inf,),
     ) -> Trial:
         """As that of the program; what is impossible in one case is not tried again."""
         num_ideals = 0

@@ -6,13 +6,11 @@ Arrays are indexed by position in the topological order, tensor, or ideal. Label
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
-from solver.compiled import Floats, Ints
+from solver.compiled import Ints
 from solver.exact.ideal_table import FIRST_LOOSE, LOOSE, WINDOW, contains, find
+from solver.exact.link_costs import LinkCosts, Order
 from solver.exact.link_ideal_table import LinkTable
 from solver.exact.link_labels import (
     MAX_OPEN,
@@ -25,59 +23,12 @@ from solver.exact.link_labels import (
     Ways,
     step,
 )
+from solver.exact.link_prospects import Prospects
 from solver.kernels import kernel, kernel_part
 from solver.stage_costs import ADDED, crossings
 
 DONE, PAUSED, TABLE_FULL, LABELS_FULL, TOO_WIDE = 0, 1, 2, 3, 4
 MAX_DEPTH, MAX_READY = 512, 512
-
-
-class LinkCosts(NamedTuple):
-    """What stages cost; C distinct columns of compute, L of transfers, K classes.
-
-    Attributes:
-        compute: [I, C] ms.
-        memory: [I] bytes.
-        worth: [I] at the prices of the trial.
-        times: [T, L] ms.
-        size_of: [T] row of the times between two classes.
-        producer: [T].
-        num_consumers: [T].
-        first_consumer, consumers: the positions of the consumers of each tensor.
-        forward: [T] whether the producer has to come before all consumers.
-        followed: [T] whether labels tell where the tensor was made; only if ``forward``.
-        touching_first, touching: the tensors that each item makes or needs.
-        overlap: a code of :mod:`solver.stage_costs`.
-        class_least: [K] column of ``times`` that is nowhere above its others.
-    """
-
-    compute: Floats
-    memory: Ints
-    worth: Floats
-    times: Floats
-    size_of: Ints
-    producer: Ints
-    num_consumers: Ints
-    first_consumer: Ints
-    consumers: Ints
-    forward: npt.NDArray[np.bool_]
-    followed: npt.NDArray[np.bool_]
-    touching_first: Ints
-    touching: Ints
-    overlap: int
-    class_least: Ints
-
-
-class Order(NamedTuple):
-    """Which items may follow which, by position, as in :class:`solver.exact.ideal_graph.IdealGraph`."""
-
-    successor_first: Ints
-    successors: Ints
-    predecessor_first: Ints
-    predecessors: Ints
-    num_tight: int
-    span: int
-    late: Ints
 
 
 @kernel
@@ -88,10 +39,16 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     ways: Ways,
     table: LinkTable,
     labels: Labels,
+    prospects: Prospects,
+    direction: int,
     max_steps: int,
     stop: Ints,
 ) -> int:
-    """Process ideals by ascending size until all are done, steps run out, a table is full, or ``stop[0]`` is set."""
+    """Process ideals by ascending size until all are done, steps run out, a table is full, or ``stop[0]`` is set.
+
+    Only what ``prospects`` calls worth reaching is reached. If ``direction`` is −1, not 1, ideals are processed by
+    descending size and nothing is added: ``prospects``, of the ideals of ``table`` themselves, are told from behind.
+    """
     compute, memory, worth, times, size_of, producer, num_consumers = costs[:7]
     first_consumer, consumers, forward, followed, touching_first, touching, overlap, class_least = costs[7:]
     successor_first, successors, predecessor_first, predecessors, num_tight, span, late = order
@@ -130,8 +87,11 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     waiting = np.zeros(num_tensors, dtype=np.int64)
     most = np.zeros(num_classes)
     work = 0
+    knows = len(prospects.slots) > 0
+    is_backward = direction < 0
+    untold = np.zeros(0, dtype=np.bool_)
 
-    while cursor[1] < size:
+    while 0 <= cursor[1] < size:
         if cursor[2] < 0:
             cursor[2] = queue[cursor[1]]
         while cursor[2] >= 0:
@@ -316,9 +276,24 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     lands = has(key_low[new], key_first[new], key_second[new], first, num_tight) or not has(
                         key_low[new], key_first[new], key_second[new], second, num_tight
                     )
+                ahead = 0
+                if lands and knows:
+                    slot = find(
+                        prospects.slots,
+                        prospects.low,
+                        prospects.mask,
+                        key_low[new],
+                        key_first[new],
+                        key_second[new],
+                    )
+                    ahead = prospects.slots[slot]
+                    lands = ahead >= 0
                 if lands:
-                    slot = find(slots, low, mask, key_low[new], key_first[new], key_second[new])
-                    if slots[slot] < 0:
+                    landed = ahead
+                    if not is_backward:
+                        slot = find(slots, low, mask, key_low[new], key_first[new], key_second[new])
+                        landed = slots[slot]
+                    if landed < 0:
                         landed = cursor[0]
                         if landed == len(low):
                             return TABLE_FULL
@@ -338,7 +313,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         limit,
                         overlap,
                         head[origin],
-                        slots[slot],
+                        landed,
                         stage,
                         spent[new],
                         incoming[new],
@@ -350,6 +325,8 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         ways,
                         labels,
                         head,
+                        prospects.alive[ahead],
+                        prospects.alive[origin] if is_backward else untold,
                         scratch,
                     )
                     if code != STEPPED:
@@ -360,7 +337,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                 if start + 1 + offset < num_tight:
                     included[start + 1 + offset] = False
             cursor[2] = following[origin]
-        cursor[1] += 1
+        cursor[1] += direction
         cursor[2] = -1
     return DONE
 

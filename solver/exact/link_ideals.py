@@ -26,6 +26,10 @@ completes the other completes it at the same costs. So does one that leaves more
 more than that is told. Classes that can be renamed (:mod:`solver.symmetries`: identical nodes) are renamed so that the
 key is the least possible: a pipeline and its renamed twin are both feasible or both not, from there on too.
 
+To follow fewer tensors is to count less. So the states of ideals from which a program that follows fewer completes the
+pipeline, found by going :mod:`back <solver.exact.link_prospects>` from the ideal of all items, are all that one which
+follows more has to look at, for this period and shorter ones: mostly a small part.
+
 Items are worth something at prices of load and memory; a state from which the devices left cannot hold what is left is
 dropped. States beyond the limits of devices and cost are left out, and only devices that the limits still allow count
 as left. Over ``host``, where a transfer takes a device the same time wherever it goes, nothing need be followed, and
@@ -37,7 +41,7 @@ Source: own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -45,18 +49,18 @@ import numpy.typing as npt
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact.ideal_graph import ideal_graph, loose_last
 from solver.exact.ideal_table import MAX_LOOSE
-from solver.exact.link_ideal_kernel import DONE, LABELS_FULL, PAUSED, TABLE_FULL, TOO_WIDE, LinkCosts, Order, explore
-from solver.exact.link_ideal_table import LinkTable, grown, members, table_of
-from solver.exact.link_labels import Labels, Ways, first_label, more_labels
-from solver.exact.throughput_ideals import MAX_SPAN, STEPS_PER_CALL, Assignment, Trial, Verdict
+from solver.exact.link_costs import LinkCosts, Order
+from solver.exact.link_ideal_table import members
+from solver.exact.link_labels import Ways
+from solver.exact.link_prospects import Prospects, unknown
+from solver.exact.link_sweeps import Sweep
+from solver.exact.throughput_ideals import MAX_SPAN, Assignment, Trial, Verdict
 from solver.fleets import all_counts, keeps_limits, num_fleets, reachable_worth
 from solver.returning_tensors import turn_around
 from solver.stage_costs import stage_costs
 from solver.symmetries import renamings
 
 MAX_STATES = 20_000
-MAX_BYTES = 1_500_000_000
-"""Of the tables; the program gives up rather than take more."""
 
 
 def supports(compiled: CompiledInstance) -> bool:
@@ -100,11 +104,14 @@ class LinkIdealProgram:
         self._least = [self._column(k, None) for k in range(len(compiled.classes))]
         self._ways = self._build_ways()
         self._times = np.ascontiguousarray(np.array(self._columns).T.reshape(len(turned.tensors), len(self._columns)))
+        # Of programs that follow so many tensors: for which period, and what they could complete within it.
+        self._prospects: dict[int, tuple[float, Prospects]] = {}
         self.limit_cost(math.inf)
 
     def limit_cost(self, max_cost: float) -> None:
         """From now on, look only for placements that cost so much at most, whatever else the instance allows."""
         self._kept = keeps_limits(self.compiled, self._used, max_cost)
+        self._prospects.clear()
         idle = self._used < self._counts
         for k, stride in enumerate(self._strides):
             states = np.flatnonzero(idle[:, k])
@@ -133,7 +140,7 @@ class LinkIdealProgram:
         max_steps: float,
         stop: Ints,
         *,
-        follow_ms: float = math.inf,
+        follow_ms: Sequence[float] = (math.inf,),
     ) -> Trial:
         """Whether some chain of ideals has no load above ``period_ms``; see the module for what that means.
 
@@ -146,32 +153,29 @@ class LinkIdealProgram:
             max_steps: likewise.
             stop: likewise.
             follow_ms: tensors are followed, where they can be, if their times over two links differ by so much or more;
-                to follow fewer says less sooner.
+                to follow fewer says less sooner. With several values, the longest first, each sees more than the one
+                before it and looks at nothing that this one cannot complete.
         """
         if not self.fits:
             return Trial(Verdict.GAVE_UP)
+        levels = list({self.num_followed(least): self._followed(least) for least in follow_ms}.items())
         worth, holds = self._values(period_ms)
-        costs, order, ways = self._link_costs(worth, follow_ms), Order(*self._graph[:6], self._graph.late), self._ways
-        table, labels = table_of(1 << 12, self.compiled.num_items), first_label(1 << 16)
-        left = max_steps
-        while True:
-            steps = int(min(STEPS_PER_CALL, left))
-            code = explore(period_ms, costs, order, ways._replace(holds=holds), table, labels, steps, stop)
-            if code == DONE:
-                break
-            left -= STEPS_PER_CALL if code == PAUSED else 0
-            num_bytes = sum(array.nbytes for array in (*table, *labels))
-            too_large = code in (TABLE_FULL, LABELS_FULL) and 2 * num_bytes > MAX_BYTES
-            if code == TOO_WIDE or too_large or left <= 0 or stop[0] or expired():
-                return Trial(Verdict.GAVE_UP, num_ideals=int(table.cursor[0]))
-            if code == TABLE_FULL:
-                table = grown(table)
-            elif code == LABELS_FULL:
-                labels = more_labels(labels)
-        last, num_ideals = int(table.queue[self.compiled.num_items]), int(table.cursor[0])
-        if last < 0 or table.head[last] < 0:
-            return Trial(Verdict.IMPOSSIBLE, num_ideals=num_ideals)
-        return Trial(Verdict.REACHED, self._assignment(table, labels, int(table.head[last])), num_ideals)
+        prospects, first = unknown(self._num_states), 0
+        for level, (number, _) in enumerate(levels):
+            known_ms, known = self._prospects.get(number, (-math.inf, prospects))
+            if period_ms <= known_ms:
+                prospects, first = known, min(level + 1, len(levels) - 1)
+        for number, followed in levels[first:]:
+            costs, order = self._link_costs(worth, followed), Order(*self._graph[:6], self._graph.late)
+            sweep = Sweep(period_ms, costs, order, self._ways._replace(holds=holds))
+            is_done = sweep.reach(prospects, expired, max_steps, stop)
+            if not is_done or sweep.last < 0:
+                verdict = Verdict.IMPOSSIBLE if is_done else Verdict.GAVE_UP
+                return Trial(verdict, num_ideals=sweep.num_ideals)
+            if len(levels) > 1:
+                prospects = sweep.look_back(expired, stop) or prospects
+                self._prospects[number] = period_ms, prospects
+        return Trial(Verdict.REACHED, self._assignment(sweep), sweep.num_ideals)
 
     def _build_ways(self) -> Ways:
         """What can be done in each state, and the columns of the best links there."""
@@ -231,7 +235,7 @@ class LinkIdealProgram:
         holds = np.minimum(holds, [worth[column].sum() for column in usable.T])
         return worth, reachable_worth(self.compiled, self._kept, holds)
 
-    def _link_costs(self, worth: Floats, follow_ms: float) -> LinkCosts:
+    def _link_costs(self, worth: Floats, followed: npt.NDArray[np.bool_]) -> LinkCosts:
         costs, graph = self._costs, self._graph
         return LinkCosts(
             self._compute,
@@ -244,15 +248,16 @@ class LinkIdealProgram:
             graph.first_consumer,
             graph.consumers,
             graph.forward,
-            self._followed(follow_ms),
+            followed,
             costs.first,
             costs.touching,
             costs.overlap,
             np.array(self._least, dtype=np.int64),
         )
 
-    def _assignment(self, table: LinkTable, labels: Labels, last: int) -> Assignment:
-        """The placement of a label of the ideal of all items, with every class under its own name."""
+    def _assignment(self, sweep: Sweep) -> Assignment:
+        """The placement of the last label, with every class under its own name."""
+        table, labels, last = sweep.table, sweep.labels, sweep.last
         chain = []
         while last:
             chain.append(last)

@@ -24,6 +24,7 @@ STEPPED, LABELS_FULL, TOO_MANY_OPEN = 0, 1, 2
 
 Indices = npt.NDArray[np.int32]
 Words = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
 
 
 class Labels(NamedTuple):
@@ -139,9 +140,13 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
     ways: Ways,
     labels: Labels,
     head: Indices,
+    ahead: Flags,
+    behind: Flags,
     scratch: Scratch,
 ) -> int:
     """Add the stage to every label from ``first`` on, with every class that can bear it.
+
+    Nothing is added if ``behind`` is given: then it is noted there from which states a label leads to one of ``ahead``.
 
     Args:
         limit: of the load.
@@ -159,13 +164,16 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
         ways: see there.
         labels: all of them.
         head: [ideals] the first label of each, or −1.
+        ahead: [S] the states at the end that are worth reaching.
+        behind: [S] those at the begin from which that can be done, or empty.
         scratch: to write to.
     """
     ceiling = 2 * limit
     num_classes = len(ways.stride)
     room, fresh, need, most, class_of, number_of, reached = scratch
     # Where nothing travels on, labels of one state are all alike, and most stages lead to one that is known.
-    is_settled = stage.tensors[0] < 0
+    is_backward = len(behind) > 0
+    is_settled = stage.tensors[0] < 0 and not is_backward
     if is_settled:
         known = head[ideal]
         while known >= 0:
@@ -182,6 +190,8 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
             state = labels.state[label]
             target = state + ways.stride[k]
             if not ways.idle[state, k] or rest > ways.holds[target]:
+                continue
+            if not ahead[ways.least_turned[target]] or (is_backward and behind[state]):
                 continue
             if is_settled and reached[ways.least_turned[target]] == ideal + 1:
                 continue
@@ -241,6 +251,9 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
                 # More than can be spent need not be told apart.
                 fresh[number] = min(fresh[number], most[number] * (1 + 1e-9))
             if not feasible:
+                continue
+            if is_backward:
+                behind[state] = True
                 continue
             # Of all names that the classes may have, the one that comes first.
             turn, new_state, named = 0, ways.turned[0, target], new_kinds

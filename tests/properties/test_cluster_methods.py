@@ -176,9 +176,10 @@ def test_the_ideal_program_that_follows_all_tensors_is_exact(chunk):
             continue
         order = next(iter(topological_orders(reduced, seed)))
         program = link_ideals.LinkIdealProgram(reduced, order, (prices.of_load, prices.of_memory))
-        for follow_ms in (math.inf, optimum / 4, 0.0):
-            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
-            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+        for follow_ms in ((math.inf,), (0.0,), (math.inf, optimum / 4, 0.0)):
+            for factor in (1.3, ROUNDING):
+                trial = program.try_period(optimum * factor, lambda: False, math.inf, stop, follow_ms=follow_ms)
+                assert trial.verdict is Verdict.REACHED, (seed, follow_ms, factor)
             below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=follow_ms)
             impossible += below.verdict is Verdict.IMPOSSIBLE
         assert below.verdict is Verdict.IMPOSSIBLE, seed
@@ -202,12 +203,13 @@ def test_the_ideal_program_that_follows_gradients_is_exact(chunk):
             continue
         order = next(iter(topological_orders(reduced, seed)))
         program = link_ideals.LinkIdealProgram(reduced, order, (prices.of_load, prices.of_memory))
-        for follow_ms in (math.inf, optimum / 4, 0.0):
-            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
-            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+        for follow_ms in ((math.inf,), (0.0,), (math.inf, optimum / 4, 0.0)):
+            for factor in (1.3, ROUNDING):
+                trial = program.try_period(optimum * factor, lambda: False, math.inf, stop, follow_ms=follow_ms)
+                assert trial.verdict is Verdict.REACHED, (seed, follow_ms, factor)
         if instance.cluster.interconnect.overlap is not Overlap.DUPLEX:
             assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum), seed
-            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=0.0)
+            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
             assert below.verdict is Verdict.IMPOSSIBLE, seed
             exact += 1
     assert exact > 5
@@ -227,15 +229,16 @@ def test_the_cases_of_a_loose_item_are_exact_together(chunk):
         order = next(iter(topological_orders(reduced, seed)))
         values = prices.of_load, prices.of_memory
         program = LinkCases(reduced, order, values)
-        for follow_ms in (math.inf, optimum / 4, 0.0):
-            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
-            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+        for follow_ms in ((math.inf,), (0.0,), (math.inf, optimum / 4, 0.0)):
+            for factor in (1.3, ROUNDING):
+                trial = program.try_period(optimum * factor, lambda: False, math.inf, stop, follow_ms=follow_ms)
+                assert trial.verdict is Verdict.REACHED, (seed, follow_ms, factor)
         if instance.cluster.interconnect.overlap is not Overlap.DUPLEX:
             assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum), seed
-            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=0.0)
+            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
             assert below.verdict is Verdict.IMPOSSIBLE, seed
             without = link_ideals.LinkIdealProgram(reduced, order, values)
-            below = without.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=0.0)
+            below = without.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
             sharper += below.verdict is Verdict.REACHED
             exact += 1
     assert exact > 5
@@ -257,9 +260,10 @@ def test_few_loose_items_are_easier_to_place_over_links(chunk):
             continue
         order = next(iter(topological_orders(relaxed, seed)))
         program = LinkCases(relaxed, order, (prices.of_load, prices.of_memory))
-        for follow_ms in (math.inf, 0.0):
-            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
-            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+        for follow_ms in ((math.inf,), (math.inf, 0.0)):
+            for factor in (1.3, ROUNDING):
+                trial = program.try_period(optimum * factor, lambda: False, math.inf, stop, follow_ms=follow_ms)
+                assert trial.verdict is Verdict.REACHED, (seed, follow_ms, factor)
         covered += 1
     assert covered > 2
 
@@ -287,10 +291,11 @@ def test_two_nodes_with_the_same_contents_are_one_question(seed):
     assert optimum
     order, stop = next(iter(topological_orders(reduced, seed))), np.zeros(1, dtype=np.int64)
     program = link_ideals.LinkIdealProgram(reduced, order, (np.full(4, 0.1), np.zeros(4)))
-    trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=0.0)
+    for factor in (1.3, ROUNDING):
+        trial = program.try_period(optimum * factor, lambda: False, math.inf, stop, follow_ms=(math.inf, 0.0))
     assert trial.verdict is Verdict.REACHED
     assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum)
-    below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=0.0)
+    below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
     assert below.verdict is Verdict.IMPOSSIBLE
 
 
@@ -312,7 +317,7 @@ def test_a_pipeline_through_two_nodes_crosses_between_them():
     assert program.try_period(16.0, lambda: False, math.inf, stop).verdict is Verdict.REACHED
 
 
-@pytest.mark.parametrize("follow_ms", [math.inf, 0.0])
+@pytest.mark.parametrize("follow_ms", [(math.inf,), (0.0,), (math.inf, 0.0)])
 def test_a_gradient_between_branches_may_go_back_to_a_used_device(follow_ms):
     """The gradient of a goes to b: c and b are on x, before a on y, and the link from y to z is far too slow."""
 
