@@ -18,12 +18,14 @@ from solver.exact.link_labels import (
     STEPPED,
     TOO_MANY_OPEN,
     Labels,
+    Origin,
     Scratch,
     Stage,
     Ways,
     step,
 )
 from solver.exact.link_prospects import Prospects
+from solver.exact.state_bits import holds_state, put
 from solver.kernels import kernel, kernel_part
 from solver.stage_costs import ADDED, crossings
 
@@ -52,7 +54,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     compute, memory, worth, times, size_of, producer, num_consumers = costs[:7]
     first_consumer, consumers, forward, followed, touching_first, touching, overlap, class_least = costs[7:]
     successor_first, successors, predecessor_first, predecessors, num_tight, span, late = order
-    slots, low, mask, following, queue, cursor, done, head = table
+    slots, low, mask, following, queue, cursor, done, head, wanted = table
     size, num_compute = compute.shape
     num_tensors, num_times = times.shape
     num_classes = len(ways.stride)
@@ -82,14 +84,17 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     blank = np.full(MAX_TRAVELLING + 1, -1, dtype=np.int64)
     stage = Stage(blank.copy(), blank.copy(), blank.copy(), blank.copy(), blank.copy())
     floats, ints = np.zeros((4, MAX_OPEN + 1)), np.zeros((2, MAX_OPEN + 1), dtype=np.int64)
-    reached = np.zeros(len(ways.holds), dtype=np.int64)
-    scratch = Scratch(floats[0], floats[1], floats[2], floats[3], ints[0], ints[1], reached)
+    scratch = Scratch(floats[0], floats[1], floats[2], floats[3], ints[0], ints[1])
+    num_states, num_words = len(ways.holds), wanted.shape[1]
+    entries = np.zeros(1024, dtype=np.int64)
+    own = Origin(entries, entries.copy(), np.full(num_states, -1), np.zeros((num_classes, num_words), dtype=np.uint64))
+    num_entries = 0
     waiting = np.zeros(num_tensors, dtype=np.int64)
     most = np.zeros(num_classes)
     work = 0
     knows = len(prospects.slots) > 0
     is_backward = direction < 0
-    untold = np.zeros(0, dtype=np.bool_)
+    untold = np.zeros(0, dtype=np.uint64)
 
     while 0 <= cursor[1] < size:
         if cursor[2] < 0:
@@ -101,14 +106,25 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
             start = low[origin]
             # Per class, what the idle devices can hold at most when one of the class has been added.
             most[:] = -np.inf
-            num_labels = 0
+            for entry in range(num_entries):
+                own.entry_of[labels.state[own.labels[entry]]] = -1
+            own.moved[:] = 0
+            num_entries = 0
             label = head[origin]
             while label >= 0:
-                num_labels += 1
                 state = labels.state[label]
-                for k in range(num_classes):
-                    if ways.idle[state, k]:
-                        most[k] = max(most[k], ways.holds[state + ways.stride[k]])
+                if not is_backward or not holds_state(prospects.wanted[origin], state):
+                    if num_entries == len(own.labels):
+                        room = np.zeros(num_entries, dtype=np.int64)
+                        more = np.append(own.labels, room), np.append(own.following, room)
+                        own = Origin(more[0], more[1], own.entry_of, own.moved)
+                    own.labels[num_entries], own.following[num_entries] = label, own.entry_of[state]
+                    own.entry_of[state] = num_entries
+                    num_entries += 1
+                    for k in range(num_classes):
+                        if ways.idle[state, k]:
+                            put(own.moved[k], state + ways.stride[k])
+                            most[k] = max(most[k], ways.holds[state + ways.stride[k]])
                 label = labels.following[label]
             for offset in range(WINDOW):
                 word = mask[origin, 0] if offset < 64 else mask[origin, 1]
@@ -130,7 +146,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         return TOO_WIDE
                     ready[0, count] = position
                     count += 1
-            num_ready[0] = count if num_labels else 0
+            num_ready[0] = count if num_entries else 0
             next_ready[0] = 0
             count = 0
             for tensor in range(num_tensors):
@@ -306,32 +322,34 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                         number = cursor[1] + new
                         following[landed] = queue[number]
                         queue[number] = landed
+                        for state in range(num_states):
+                            if ways.holds[state] >= rest and (not knows or holds_state(prospects.wanted[ahead], state)):
+                                put(wanted[landed], state)
                     fits = describe(stage, costs, added[1 : new + 1], inside, waiting)
                     if not fits:
                         return TOO_WIDE
                     code = step(
                         limit,
                         overlap,
-                        head[origin],
+                        own,
                         landed,
                         stage,
                         spent[new],
                         incoming[new],
                         outgoing[new],
                         held[new],
-                        rest,
                         times,
                         size_of,
                         ways,
                         labels,
                         head,
-                        prospects.alive[ahead],
-                        prospects.alive[origin] if is_backward else untold,
+                        prospects.wanted[landed] if is_backward else wanted[landed],
+                        prospects.wanted[origin] if is_backward else untold,
                         scratch,
                     )
                     if code != STEPPED:
                         return TOO_WIDE if code == TOO_MANY_OPEN else LABELS_FULL
-                    work += num_labels
+                    work += num_entries
                 depth = new
             for offset in range(WINDOW):
                 if start + 1 + offset < num_tight:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
 from solver.exact.ideal_table import WINDOW, Array, insert_all
+from solver.exact.state_bits import Words, num_words
 
 
 class LinkTable(NamedTuple):
@@ -18,6 +19,8 @@ class LinkTable(NamedTuple):
         slots, low, mask, following, queue, cursor: as in :class:`solver.exact.ideal_table.TableArrays`.
         done: [N] worth of the items.
         head: [N] the first label, or −1.
+        wanted: [N, words] bits of the states that are worth reaching, under any of their names; where no tensor travels
+            past the ideal, without those that have been reached.
     """
 
     slots: npt.NDArray[np.int32]
@@ -28,9 +31,10 @@ class LinkTable(NamedTuple):
     cursor: Ints
     done: Floats
     head: npt.NDArray[np.int32]
+    wanted: Words
 
 
-def table_of(capacity: int, num_items: int) -> LinkTable:
+def table_of(capacity: int, num_items: int, num_states: int) -> LinkTable:
     """An empty table with the empty ideal, which the first label reaches."""
     table = LinkTable(
         slots=np.full(capacity * 2, -1, dtype=np.int32),
@@ -41,6 +45,7 @@ def table_of(capacity: int, num_items: int) -> LinkTable:
         cursor=np.array([1, 0, -1], dtype=np.int64),
         done=np.zeros(capacity),
         head=np.full(capacity, -1, dtype=np.int32),
+        wanted=np.zeros((capacity, num_words(num_states)), dtype=np.uint64),
     )
     table.head[0] = 0
     table.queue[0] = 0
@@ -62,6 +67,7 @@ def grown(table: LinkTable) -> LinkTable:
         following=double(table.following, -1),
         done=double(table.done, 0),
         head=double(table.head, -1),
+        wanted=double(table.wanted, 0),
     )
     insert_all(slots, table.low, table.mask, int(table.cursor[0]))
     return table

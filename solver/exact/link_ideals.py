@@ -52,7 +52,7 @@ from solver.exact.ideal_table import MAX_LOOSE
 from solver.exact.link_costs import LinkCosts, Order
 from solver.exact.link_ideal_table import members
 from solver.exact.link_labels import Ways
-from solver.exact.link_prospects import Prospects, unknown
+from solver.exact.link_prospects import UNKNOWN, Prospects
 from solver.exact.link_sweeps import Sweep
 from solver.exact.throughput_ideals import MAX_SPAN, Assignment, Trial, Verdict
 from solver.fleets import all_counts, keeps_limits, num_fleets, reachable_worth
@@ -160,7 +160,7 @@ class LinkIdealProgram:
             return Trial(Verdict.GAVE_UP)
         levels = list({self.num_followed(least): self._followed(least) for least in follow_ms}.items())
         worth, holds = self._values(period_ms)
-        prospects, first = unknown(self._num_states), 0
+        prospects, first = UNKNOWN, 0
         for level, (number, _) in enumerate(levels):
             known_ms, known = self._prospects.get(number, (-math.inf, prospects))
             if period_ms <= known_ms:
@@ -204,7 +204,6 @@ class LinkIdealProgram:
             best[0],
             best[1],
             turned,
-            turned.min(axis=0),
             names,
             self._pair_times,
             finite.max(axis=2, initial=0.0),

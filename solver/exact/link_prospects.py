@@ -13,44 +13,39 @@ import numpy.typing as npt
 
 from solver.exact.ideal_table import insert_all
 from solver.exact.link_ideal_table import LinkTable
-
-MAX_ENTRIES = 500_000_000
+from solver.exact.state_bits import Words
 
 
 class Prospects(NamedTuple):
-    """N ideals, each with those of S states, named by the least of their names, that are worth reaching.
+    """N ideals, each with the states that are worth reaching, under any of their names.
 
     Attributes:
         slots, low, mask: as in :class:`solver.exact.link_ideal_table.LinkTable`; without slots nothing is known.
-        alive: [N, S], or [1, S] if nothing is known.
+        wanted: [N, words] bits of the states.
     """
 
     slots: npt.NDArray[np.int32]
     low: npt.NDArray[np.int32]
     mask: npt.NDArray[np.uint64]
-    alive: npt.NDArray[np.bool_]
+    wanted: Words
 
 
-def unknown(num_states: int) -> Prospects:
-    """Everything may be worth reaching."""
-    none, alive = np.zeros(0, dtype=np.int32), np.ones((1, num_states), dtype=np.bool_)
-    return Prospects(none, none, np.zeros((0, 2), dtype=np.uint64), alive)
+_NONE = np.zeros(0, dtype=np.int32)
+UNKNOWN = Prospects(_NONE, _NONE, np.zeros((0, 2), dtype=np.uint64), np.zeros((0, 1), dtype=np.uint64))
+"""Everything may be worth reaching."""
 
 
-def last_alone(table: LinkTable, num_states: int) -> Prospects | None:
-    """Of all ideals the one of all items; ``None`` where that takes too much memory to tell."""
-    num_ideals = int(table.cursor[0])
-    if num_ideals * num_states > MAX_ENTRIES:
-        return None
-    alive = np.zeros((num_ideals, num_states), dtype=np.bool_)
-    alive[table.queue[-1]] = True
-    return Prospects(table.slots, table.low, table.mask, alive)
+def last_alone(table: LinkTable) -> Prospects:
+    """Of all ideals the one of all items."""
+    wanted = np.zeros_like(table.wanted)
+    wanted[table.queue[-1]] = ~np.uint64(0)
+    return Prospects(table.slots, table.low, table.mask, wanted)
 
 
 def without_the_dead(prospects: Prospects) -> Prospects:
     """The same with no ideal that has no state worth reaching."""
-    kept = np.flatnonzero(prospects.alive.any(axis=1))
+    kept = np.flatnonzero(prospects.wanted.any(axis=1))
     low, mask = prospects.low[kept], prospects.mask[kept]
     slots = np.full(2 << len(kept).bit_length(), -1, dtype=np.int32)
     insert_all(slots, low, mask, len(kept))
-    return Prospects(slots, low, mask, prospects.alive[kept])
+    return Prospects(slots, low, mask, prospects.wanted[kept])

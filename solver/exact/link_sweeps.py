@@ -33,7 +33,7 @@ class Sweep:
         self._order = order
         self._ways = ways
         self._num_items = len(costs.worth)
-        self.table = table_of(1 << 12, self._num_items)
+        self.table = table_of(1 << 12, self._num_items, len(ways.holds))
         self.labels = first_label(1 << 16)
 
     @property
@@ -65,10 +65,8 @@ class Sweep:
                 self.labels = more_labels(self.labels)
 
     def look_back(self, expired: Callable[[], bool], stop: Ints) -> Prospects | None:
-        """After all has been reached: from what the ideal of all items can be; ``None`` if time or memory ran out."""
-        prospects = last_alone(self.table, len(self._ways.holds))
-        if prospects is None:
-            return None
+        """After all has been reached: from what the ideal of all items can be; ``None`` if time ran out."""
+        prospects = last_alone(self.table)
         self.table.cursor[1:] = self._num_items - 1, -1
         while self._explore(prospects, STEPS_PER_CALL, stop, BACK) != DONE:
             if stop[0] or expired():
