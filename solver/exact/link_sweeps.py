@@ -68,8 +68,8 @@ class Sweep:
         """After all has been reached: from what the ideal of all items can be; ``None`` if time ran out."""
         prospects = last_alone(self.table)
         self.table.cursor[1:] = self._num_items - 1, -1
-        while self._explore(prospects, STEPS_PER_CALL, stop, BACK) != DONE:
-            if stop[0] or expired():
+        while (code := self._explore(prospects, STEPS_PER_CALL, stop, BACK)) != DONE:
+            if code != PAUSED or stop[0] or expired():
                 return None
         return without_the_dead(prospects)
 
