@@ -12,9 +12,12 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from solver.compiled import CompiledInstance, Floats, Ints
+from solver.exact.ideal_table import WINDOW
 from solver.stage_costs import StageCosts
 
 COLLECTOR_REACH = 8
+FREEDOM = WINDOW - 20
+"""An item that may stand anywhere between two others more places apart is kept out of the window."""
 
 
 class IdealGraph(NamedTuple):
@@ -53,8 +56,37 @@ def loose_last(compiled: CompiledInstance, order: Ints) -> Ints:
     return np.concatenate([order[is_tight], order[~is_tight]])
 
 
-def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> IdealGraph:
-    """Which items may follow which, with alike siblings in one order; ``order`` has loose items last."""
+def free_last(compiled: CompiledInstance, order: Ints, room: int) -> tuple[Ints, int]:
+    """The order with loose items at its end, and before them tight ones that hardly anything holds in a place.
+
+    Args:
+        compiled: the instance.
+        order: a topological order, where loose items may stand anywhere.
+        room: how many items may stand at the end.
+
+    Returns:
+        The order, and how many items stand before its end.
+    """
+    order = loose_last(compiled, order)
+    size, num_tight = len(order), sum(compiled.has_forward)
+    position = np.empty(size, dtype=np.int64)
+    position[order] = np.arange(size)
+    edges = position[np.array(compiled.item_edges, dtype=np.int64).reshape(-1, 2)]
+    earliest, latest = np.full(size, -1, dtype=np.int64), np.full(size, size, dtype=np.int64)
+    np.maximum.at(earliest, edges[:, 1], edges[:, 0])
+    np.minimum.at(latest, edges[:, 0], edges[:, 1])
+    freedom = (latest - earliest)[:num_tight]
+    freest = np.argsort(-freedom, kind="stable")[: max(0, room - (size - num_tight))]
+    is_last = np.arange(size) >= num_tight
+    is_last[freest[freedom[freest] > FREEDOM]] = True
+    return np.concatenate([order[~is_last], order[is_last]]), size - int(np.count_nonzero(is_last))
+
+
+def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints, num_tight: int | None = None) -> IdealGraph:
+    """Which items may follow which, with alike siblings in one order; the first ``num_tight`` have a place in it.
+
+    By default these are all but the loose ones, which stand last.
+    """
     size, count = compiled.num_items, len(compiled.tensors)
     position = np.empty(size, dtype=np.int64)
     position[order] = np.arange(size)
@@ -68,7 +100,7 @@ def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints) -> I
     owner = np.repeat(np.arange(count), costs.num_consumers)
     consumers = position[np.array([c for tensor in compiled.tensors for c in tensor.consumers], dtype=np.int64)]
     first_consumer, consumers = _compress(count, owner, consumers)
-    num_tight = sum(compiled.has_forward)
+    num_tight = sum(compiled.has_forward) if num_tight is None else num_tight
     earliest, latest = np.full(count, size, dtype=np.int64), np.full(count, -1, dtype=np.int64)
     np.minimum.at(earliest, owner, consumers)
     np.maximum.at(latest, owner, consumers)

@@ -47,7 +47,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
-from solver.exact.ideal_graph import ideal_graph, loose_last
+from solver.exact.ideal_graph import free_last, ideal_graph
 from solver.exact.ideal_table import MAX_LOOSE
 from solver.exact.link_costs import LinkCosts, Order
 from solver.exact.link_ideal_table import members
@@ -80,13 +80,14 @@ class LinkIdealProgram:
 
     def __init__(self, compiled: CompiledInstance, order: Ints, prices: tuple[Floats, Floats]) -> None:
         self.compiled = compiled
-        order = self._order = loose_last(compiled, order)
+        order, num_tight = free_last(compiled, order, MAX_LOOSE)
+        self._order = order
         self._counts = np.array([c.count for c in compiled.classes], dtype=np.int64)
         self._strides = np.concatenate([[1], np.cumprod(self._counts[:-1] + 1)]).astype(np.int64)
         self._num_states = num_fleets(compiled)
         turned = turn_around(compiled)
         self._costs = stage_costs(turned, order, range(len(compiled.classes)))
-        self._graph = ideal_graph(turned, self._costs, order)
+        self._graph = ideal_graph(turned, self._costs, order, num_tight)
         # To stand first in the order is not enough: without an edge the consumer may sit on an earlier stage.
         following = set(compiled.item_edges)
         ways = [[(t.producer, consumer) for consumer in t.consumers] for t in turned.tensors]

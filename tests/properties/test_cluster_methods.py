@@ -215,6 +215,32 @@ def test_the_ideal_program_that_follows_gradients_is_exact(chunk):
     assert exact > 5
 
 
+@pytest.mark.parametrize("freedom", [0, 2])
+@pytest.mark.parametrize("chunk", chunks(2))
+def test_items_kept_out_of_the_window_change_nothing(chunk, freedom, monkeypatch):
+    """As if the window were so short that every item, or most of them, had to be kept out of it."""
+    monkeypatch.setattr("solver.exact.ideal_graph.FREEDOM", freedom)
+    exact = 0
+    stop = np.zeros(1, dtype=np.int64)
+    for seed in range(chunk * 30, chunk * 30 + 30):
+        instance = random_training_instance(seed) if seed % 2 else random_loose_instance(seed)
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        optimum, prices = enumerate_optimum(instance)[0], find_prices(reduced)
+        if not optimum or prices is None or not link_ideals.supports(reduced):
+            continue
+        order = next(iter(topological_orders(reduced, seed)))
+        program = LinkCases(reduced, order, (prices.of_load, prices.of_memory))
+        for follow_ms in ((math.inf,), (0.0,), (math.inf, optimum / 4, 0.0)):
+            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
+            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
+        if instance.cluster.interconnect.overlap is not Overlap.DUPLEX:
+            assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum), seed
+            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
+            assert below.verdict is Verdict.IMPOSSIBLE, seed
+            exact += 1
+    assert exact > 5
+
+
 @pytest.mark.parametrize("chunk", chunks(3))
 def test_the_cases_of_a_loose_item_are_exact_together(chunk):
     """What it exchanges can only be followed in the cases; without them some period too short is reached."""
