@@ -230,8 +230,10 @@ class _Supervision:
             os.killpg(self._pid, number)
         except ProcessLookupError:
             # No such group: the child is gone, or so young that it has not made its group yet.
+            # A third: the forkserver has just reaped it and not yet said so.
             if not pipes.wait([self._process.sentinel], timeout=0):
-                os.kill(self._pid, number)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._pid, number)
 
     def _explain_death(self) -> Problem:
         with _process_table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -169,12 +170,29 @@ class TestLocal:
         assert outcome.error.type.endswith(":solver-died")
         assert "signal 11" in outcome.error.detail
 
+    def test_a_solve_that_is_reaped_while_it_is_told_to_stop(self, local, monkeypatch):
+        kill = os.kill
+
+        def no_such_group(_pgid, _number):
+            raise ProcessLookupError
+
+        def kill_too_late(pid, _number):
+            kill(pid, signal.SIGKILL)
+            raise ProcessLookupError
+
+        monkeypatch.setattr(supervision.os, "killpg", no_such_group)
+        monkeypatch.setattr(supervision.os, "kill", kill_too_late)
+        outcome = local.run(make_task(make_slow()), Witness(StopCause.CANCEL))
+        assert outcome.stop_cause is StopCause.CANCEL
+        assert outcome.error.type.endswith(":solver-died")
+
 
 def _signal(witness, number):
     """Send the solve a signal once it has found something; whether that was done."""
     if witness.results:
         for child in supervision.multiprocessing.active_children():
-            os.kill(child.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # gone, and the forkserver has not yet said so
+                os.kill(child.pid, number)
     return bool(witness.results)
 
 
