@@ -28,7 +28,7 @@ from solver.search import Search
 
 MAX_COUNT_STATES = 2048
 MAX_IDEALS = 8_000_000
-MAX_LOOSE = 4
+LOOSE_KEPT, LOOSE_KEPT_OVER_LINKS = 4, 1
 MAX_STEPS = 2_000_000_000
 PRICES_SHARE = 0.1
 FIRST_STEP, RELAXED_GAP, IDEALS_SHARE, LINK_IDEALS_SHARE, TRIAL_SHARE = 0.02, 1e-4, 0.4, 0.6, 0.3
@@ -97,7 +97,7 @@ class ClusterIdeals:
 
     def _run_host(self) -> None:
         """The program on the relaxation, with few loose items."""
-        coarse, prices = drop_light(self._coarse, MAX_LOOSE), self._prices
+        coarse, prices = drop_light(self._coarse, LOOSE_KEPT), self._prices
         if self._search.over or coarse.is_gpipe or not supports(coarse, MAX_COUNT_STATES):
             return
         values = None if prices is None else (prices.of_load, prices.of_memory)
@@ -108,7 +108,7 @@ class ClusterIdeals:
 
     def _run_links(self) -> None:
         """The program that tells the links of used devices from those of idle ones."""
-        reduced = drop_light(self._reduced, 1)
+        reduced = drop_light(self._reduced, LOOSE_KEPT_OVER_LINKS)
         if self._search.over or reduced.links is None or not link_ideals.supports(reduced):
             return
         prices = self._prices_of(reduced)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
 from solver.exact.ideal_graph import IdealGraph
-from solver.exact.ideal_table import LOOSE, WINDOW, TableArrays, find
+from solver.exact.ideal_table import LOOSE, WINDOW, TableArrays, find, with_item
 from solver.kernels import kernel, kernel_part
 from solver.stage_costs import ADDED, BESIDE_EACH_OTHER, StageCosts
 
@@ -88,30 +88,13 @@ def superset(
     last: int,
 ) -> int:
     """The stored ideal of ``index`` and one more tight item (first = last), or all of them up to ``last``; or −1."""
-    one = np.uint64(1)
-    if first < last or first == low[index]:
-        key_low, key_first, key_second = last + 1, mask[index, 0], mask[index, 1]
-        if first < last:
-            key_first = np.uint64(0)
-            key_second &= LOOSE
-        else:
-            while True:
-                bit = key_first & one
-                key_first = (key_first >> one) | (key_second << np.uint64(63))
-                key_second = (key_second & LOOSE) | ((key_second & ~LOOSE) >> one)
-                if not bit:
-                    break
-                key_low += 1
-        return int(slots[find(slots, low, mask, key_low, key_first, key_second)])
-    offset = first - low[index] - 1
-    if offset >= WINDOW:
+    if first < last:
+        return int(slots[find(slots, low, mask, last + 1, np.uint64(0), mask[index, 1] & LOOSE)])
+    if first - low[index] > WINDOW:
         return -1
-    key_first, key_second = mask[index, 0], mask[index, 1]
-    if offset < 64:
-        key_first |= one << np.uint64(offset)
-    else:
-        key_second |= one << np.uint64(offset - 64)
-    return int(slots[find(slots, low, mask, low[index], key_first, key_second)])
+    num_tight = first + 1  # No loose item is asked for.
+    key = with_item(low[index], mask[index, 0], mask[index, 1], first, num_tight)
+    return int(slots[find(slots, low, mask, key[0], key[1], key[2])])
 
 
 @kernel

@@ -28,13 +28,13 @@ class IdealGraph(NamedTuple):
         successors: items that come after an item.
         predecessor_first: [I + 1] likewise.
         predecessors: items that come before an item.
-        num_tight: items that have a place in the order; the loose ones behind them may join any ideal.
+        num_tight: items that have a place in the order; those behind them, mostly loose ones, may join any ideal.
         span: how far behind the last of its predecessors a tight item may stand.
         forward: [T] whether a tensor's producer stands before all consumers.
         first_consumer: [T + 1] where each tensor's entries in ``consumers`` begin.
         consumers: positions of the items that need a tensor.
         collectors: [I + 2] the end of the first prefix, from a position on, that is good to go on from.
-        late: [E, 2] edges from loose items to items that stand before them; the others are in the arrays above.
+        late: [E, 2] edges from these to items that stand before them; the others are in the arrays above.
     """
 
     successor_first: Ints
@@ -82,11 +82,8 @@ def free_last(compiled: CompiledInstance, order: Ints, room: int) -> tuple[Ints,
     return np.concatenate([order[~is_last], order[is_last]]), size - int(np.count_nonzero(is_last))
 
 
-def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints, num_tight: int | None = None) -> IdealGraph:
-    """Which items may follow which, with alike siblings in one order; the first ``num_tight`` have a place in it.
-
-    By default these are all but the loose ones, which stand last.
-    """
+def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints, num_tight: int) -> IdealGraph:
+    """Which items may follow which, with alike siblings in one order; the first ``num_tight`` have a place in it."""
     size, count = compiled.num_items, len(compiled.tensors)
     position = np.empty(size, dtype=np.int64)
     position[order] = np.arange(size)
@@ -100,7 +97,6 @@ def ideal_graph(compiled: CompiledInstance, costs: StageCosts, order: Ints, num_
     owner = np.repeat(np.arange(count), costs.num_consumers)
     consumers = position[np.array([c for tensor in compiled.tensors for c in tensor.consumers], dtype=np.int64)]
     first_consumer, consumers = _compress(count, owner, consumers)
-    num_tight = sum(compiled.has_forward) if num_tight is None else num_tight
     earliest, latest = np.full(count, size, dtype=np.int64), np.full(count, -1, dtype=np.int64)
     np.minimum.at(earliest, owner, consumers)
     np.maximum.at(latest, owner, consumers)

@@ -11,7 +11,7 @@ import numpy as np
 from solver.compiled import Floats, Ints
 from solver.exact.ideal_domination import is_dominated
 from solver.exact.ideal_graph import IdealGraph
-from solver.exact.ideal_table import FIRST_LOOSE, LOOSE, WINDOW, TableArrays, contains, find
+from solver.exact.ideal_table import WINDOW, TableArrays, contains, find, unpack, with_item
 from solver.kernels import kernel
 from solver.stage_costs import ADDED, NO_LIMIT, StageCosts, crossings, load
 
@@ -59,7 +59,6 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     num_measures = worth.shape[1]
     num_states = fewest.shape[1]
     capacity = len(low)
-    one = np.uint64(1)
     # Room for rounding of running sums; every cost that counts is at most twice the period (see ``cost`` below).
     limit = period * (1 + 1e-10)
     ceiling = 2 * period + 1e-300
@@ -116,7 +115,9 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
             alive = False
             reserved[:] = 0.0
             for k in range(1, num_classes):
-                is_open[k] = anchors[k] >= 0 and not contains(start, mask[origin, 0], mask[origin, 1], anchors[k])
+                is_open[k] = anchors[k] >= 0 and not contains(
+                    start, mask[origin, 0], mask[origin, 1], anchors[k], num_tight
+                )
                 if is_open[k]:
                     for m in range(num_measures):
                         reserved[m] += share[k, m]
@@ -135,12 +136,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                 if is_live[state]:
                     alive = True
             if alive:
-                for offset in range(WINDOW):
-                    word = mask[origin, 0] if offset < 64 else mask[origin, 1]
-                    if (word >> np.uint64(offset & 63)) & one:
-                        included[start + 1 + offset] = True
-                for position in range(num_tight, size):
-                    included[position] = (mask[origin, 1] >> np.uint64(FIRST_LOOSE + position - num_tight)) & one != 0
+                unpack(included, start, mask[origin, 0], mask[origin, 1], num_tight)
                 count = count_tight = 0
                 end = min(num_tight, start + 1 + WINDOW + span)
                 for rank in range(start, end + size - num_tight):
@@ -226,32 +222,12 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                             possible = True
                     if not possible:
                         continue
-                    # The ideal's key with this position set.
-                    key_low[new] = key_low[depth]
-                    key_first[new] = key_first[depth]
-                    key_second[new] = key_second[depth]
-                    offset = position - key_low[depth] - 1
-                    if position >= num_tight:
-                        key_second[new] |= one << np.uint64(FIRST_LOOSE + position - num_tight)
-                    elif offset >= WINDOW:
+                    if (position < num_tight and position - key_low[depth] > WINDOW) or new == max_depth:
                         failure = WINDOW_EXCEEDED
                         break
-                    elif offset >= 0:
-                        if offset < 64:
-                            key_first[new] |= one << np.uint64(offset)
-                        else:
-                            key_second[new] |= one << np.uint64(offset - 64)
-                    else:
-                        while True:
-                            bit = key_first[new] & one
-                            key_first[new] = (key_first[new] >> one) | (key_second[new] << np.uint64(63))
-                            key_second[new] = (key_second[new] & LOOSE) | ((key_second[new] & ~LOOSE) >> one)
-                            key_low[new] += 1
-                            if not bit:
-                                break
-                    if new == max_depth:
-                        failure = WINDOW_EXCEEDED
-                        break
+                    key_low[new], key_first[new], key_second[new] = with_item(
+                        key_low[depth], key_first[depth], key_second[depth], position, num_tight
+                    )
                     for row in range(num_rows):
                         incoming[new, row] = incoming[depth, row]
                         outgoing[new, row] = outgoing[depth, row]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
-from solver.kernels import kernel
+from solver.kernels import kernel, kernel_part
 
 Array = npt.NDArray[Any]
 
@@ -118,19 +118,21 @@ class Table:
         chain = []
         index = last
         while index != 0:
-            mask = np.zeros(num_items, dtype=bool)
-            low = int(arrays.low[index])
-            mask[:low] = True
-            bits = int(arrays.mask[index, 0]) | int(arrays.mask[index, 1]) << 64
-            for offset in range(WINDOW):
-                if bits >> offset & 1:
-                    mask[low + 1 + offset] = True
-            for number in range(num_items - self._num_tight):
-                mask[self._num_tight + number] = bits >> WINDOW + number & 1
+            mask = members(arrays.low[index], arrays.mask[index], num_items, self._num_tight)
             chain.append((mask, int(arrays.by_class[index, state])))
             index, state = int(arrays.parent[index, state]), int(arrays.parent_state[index, state])
         chain.reverse()
         return chain
+
+
+def members(low: int, mask: npt.NDArray[np.uint64], num_items: int, num_tight: int) -> npt.NDArray[np.bool_]:
+    """The items of an ideal, given by its key, by position."""
+    inside = np.zeros(num_items + 2 * WINDOW, dtype=bool)
+    inside[:low] = True
+    bits = int(mask[0]) | int(mask[1]) << 64
+    inside[low + 1 : low + 1 + WINDOW] = [bits >> offset & 1 for offset in range(WINDOW)]
+    inside[num_tight:num_items] = [bits >> WINDOW + number & 1 for number in range(num_items - num_tight)]
+    return inside[:num_items]
 
 
 @kernel
@@ -163,9 +165,11 @@ def find(
         slot = (slot + 1) & last
 
 
-@kernel
-def contains(low: int, first: np.uint64, second: np.uint64, position: int) -> bool:
-    """Whether an ideal, given by its key, holds the item at ``position``."""
+@kernel_part
+def contains(low: int, first: np.uint64, second: np.uint64, position: int, num_tight: int) -> bool:
+    """Whether an ideal, given by its key, holds the item at ``position``; from ``num_tight`` on items are loose."""
+    if position >= num_tight:
+        return bool((second >> np.uint64(FIRST_LOOSE + position - num_tight)) & np.uint64(1))
     if position <= low:
         return position < low
     offset = position - low - 1
@@ -173,6 +177,41 @@ def contains(low: int, first: np.uint64, second: np.uint64, position: int) -> bo
         return False
     word = first if offset < 64 else second
     return bool((word >> np.uint64(offset & 63)) & np.uint64(1))
+
+
+@kernel_part
+def with_item(
+    low: int, first: np.uint64, second: np.uint64, position: int, num_tight: int
+) -> tuple[int, np.uint64, np.uint64]:
+    """The key of an ideal with one more item, which is loose or stands within the window."""
+    one = np.uint64(1)
+    offset = position - low - 1
+    if position >= num_tight:
+        second |= one << np.uint64(FIRST_LOOSE + position - num_tight)
+    elif offset >= 64:
+        second |= one << np.uint64(offset - 64)
+    elif offset >= 0:
+        first |= one << np.uint64(offset)
+    else:
+        while True:
+            bit = first & one
+            first = (first >> one) | (second << np.uint64(63))
+            second = (second & LOOSE) | ((second & ~LOOSE) >> one)
+            low += 1
+            if not bit:
+                break
+    return low, first, second
+
+
+@kernel_part
+def unpack(included: npt.NDArray[np.bool_], low: int, first: np.uint64, second: np.uint64, num_tight: int) -> None:
+    """Mark which items behind its first missing one an ideal, given by its key, holds; ``included`` is one longer."""
+    for offset in range(WINDOW):
+        word = first if offset < 64 else second
+        if (word >> np.uint64(offset & 63)) & np.uint64(1):
+            included[low + 1 + offset] = True
+    for position in range(num_tight, len(included) - 1):
+        included[position] = (second >> np.uint64(FIRST_LOOSE + position - num_tight)) & np.uint64(1) != 0
 
 
 @kernel

@@ -34,10 +34,6 @@ class LinkCases:
             program.limit_cost(max_cost)
             self._impossible_ms[program] = -math.inf
 
-    def num_followed(self, follow_ms: float) -> int:
-        """How many tensors are followed, over all cases, when their times over two links differ by ``follow_ms``."""
-        return sum(program.num_followed(follow_ms) for program in self._programs)
-
     def try_period(
         self,
         period_ms: float,

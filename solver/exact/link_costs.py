@@ -21,9 +21,7 @@ class LinkCosts(NamedTuple):
         size_of: [T] row of the times between two classes.
         producer: [T].
         num_consumers: [T].
-        first_consumer, consumers: the positions of the consumers of each tensor.
-        forward: [T] whether the producer has to come before all consumers.
-        followed: [T] whether labels tell where the tensor was made; only if ``forward``.
+        followed: [T] whether labels tell where the tensor was made; only if its producer comes first.
         touching_first, touching: the tensors that each item makes or needs.
         overlap: a code of :mod:`solver.stage_costs`.
         class_least: [K] column of ``times`` that is nowhere above its others.
@@ -36,23 +34,8 @@ class LinkCosts(NamedTuple):
     size_of: Ints
     producer: Ints
     num_consumers: Ints
-    first_consumer: Ints
-    consumers: Ints
-    forward: npt.NDArray[np.bool_]
     followed: npt.NDArray[np.bool_]
     touching_first: Ints
     touching: Ints
     overlap: int
     class_least: Ints
-
-
-class Order(NamedTuple):
-    """Which items may follow which, by position, as in :class:`solver.exact.ideal_graph.IdealGraph`."""
-
-    successor_first: Ints
-    successors: Ints
-    predecessor_first: Ints
-    predecessors: Ints
-    num_tight: int
-    span: int
-    late: Ints

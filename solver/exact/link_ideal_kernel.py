@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from solver.compiled import Ints
-from solver.exact.ideal_table import FIRST_LOOSE, LOOSE, WINDOW, contains, find
-from solver.exact.link_costs import LinkCosts, Order
+from solver.exact.ideal_graph import IdealGraph
+from solver.exact.ideal_table import WINDOW, contains, find, unpack, with_item
+from solver.exact.link_costs import LinkCosts
 from solver.exact.link_ideal_table import LinkTable
 from solver.exact.link_labels import (
     MAX_OPEN,
@@ -37,7 +38,7 @@ MAX_DEPTH, MAX_READY = 512, 512
 def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole for the compiler
     period: float,
     costs: LinkCosts,
-    order: Order,
+    graph: IdealGraph,
     ways: Ways,
     table: LinkTable,
     labels: Labels,
@@ -52,13 +53,13 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     descending size and nothing is added: ``prospects``, of the ideals of ``table`` themselves, are told from behind.
     """
     compute, memory, worth, times, size_of, producer, num_consumers = costs[:7]
-    first_consumer, consumers, forward, followed, touching_first, touching, overlap, class_least = costs[7:]
-    successor_first, successors, predecessor_first, predecessors, num_tight, span, late = order
+    followed, touching_first, touching, overlap, class_least = costs[7:]
+    successor_first, successors, predecessor_first, predecessors, num_tight, span = graph[:6]
+    forward, first_consumer, consumers, late = graph.forward, graph.first_consumer, graph.consumers, graph.late
     slots, low, mask, following, queue, cursor, done, head, wanted = table
     size, num_compute = compute.shape
     num_tensors, num_times = times.shape
     num_classes = len(ways.stride)
-    one = np.uint64(1)
     # Room for rounding of running sums; every cost that counts is at most twice the period.
     limit = period * (1 + 1e-10)
     ceiling = 2 * period + 1e-300
@@ -126,12 +127,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                             put(own.moved[k], state + ways.stride[k])
                             most[k] = max(most[k], ways.holds[state + ways.stride[k]])
                 label = labels.following[label]
-            for offset in range(WINDOW):
-                word = mask[origin, 0] if offset < 64 else mask[origin, 1]
-                if (word >> np.uint64(offset & 63)) & one:
-                    included[start + 1 + offset] = True
-            for position in range(num_tight, size):
-                included[position] = (mask[origin, 1] >> np.uint64(FIRST_LOOSE + position - num_tight)) & one != 0
+            unpack(included, start, mask[origin, 0], mask[origin, 1], num_tight)
             # From ``end`` on no tight item can be ready before the window is exceeded.
             end = min(num_tight, start + 1 + WINDOW + span)
             count = 0
@@ -205,29 +201,11 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     possible = possible or (most[k] > -np.inf and bare <= limit and held[new] <= ways.limits[k])
                 if not possible:
                     continue
-                # The ideal's key with this position set.
-                key_low[new] = key_low[depth]
-                key_first[new] = key_first[depth]
-                key_second[new] = key_second[depth]
-                offset = position - key_low[depth] - 1
-                is_loose = position >= num_tight
-                if (offset >= WINDOW and not is_loose) or new == MAX_DEPTH:
+                if (position < num_tight and position - key_low[depth] > WINDOW) or new == MAX_DEPTH:
                     return TOO_WIDE
-                if is_loose:
-                    key_second[new] |= one << np.uint64(FIRST_LOOSE + position - num_tight)
-                elif offset >= 0:
-                    if offset < 64:
-                        key_first[new] |= one << np.uint64(offset)
-                    else:
-                        key_second[new] |= one << np.uint64(offset - 64)
-                else:
-                    while True:
-                        bit = key_first[new] & one
-                        key_first[new] = (key_first[new] >> one) | (key_second[new] << np.uint64(63))
-                        key_second[new] = (key_second[new] & LOOSE) | ((key_second[new] & ~LOOSE) >> one)
-                        key_low[new] += 1
-                        if not bit:
-                            break
+                key_low[new], key_first[new], key_second[new] = with_item(
+                    key_low[depth], key_first[depth], key_second[depth], position, num_tight
+                )
                 for column in range(num_times):
                     incoming[new, column] = incoming[depth, column]
                     outgoing[new, column] = outgoing[depth, column]
@@ -289,8 +267,8 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                     if not lands:
                         break
                     first, second = late[index]
-                    lands = has(key_low[new], key_first[new], key_second[new], first, num_tight) or not has(
-                        key_low[new], key_first[new], key_second[new], second, num_tight
+                    lands = not contains(key_low[new], key_first[new], key_second[new], second, num_tight) or contains(
+                        key_low[new], key_first[new], key_second[new], first, num_tight
                     )
                 ahead = 0
                 if lands and knows:
@@ -358,14 +336,6 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
         cursor[1] += direction
         cursor[2] = -1
     return DONE
-
-
-@kernel_part
-def has(low: int, first: np.uint64, second: np.uint64, position: int, num_tight: int) -> bool:
-    """Whether an ideal, given by its key, holds the item at ``position``, be it tight or loose."""
-    if position < num_tight:
-        return contains(low, first, second, position)
-    return bool((second >> np.uint64(FIRST_LOOSE + position - num_tight)) & np.uint64(1))
 
 
 @kernel_part

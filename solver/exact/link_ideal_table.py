@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solver.compiled import Floats, Ints
-from solver.exact.ideal_table import WINDOW, Array, insert_all
+from solver.exact.ideal_table import Array, insert_all
 from solver.exact.state_bits import Words, num_words
 
 
@@ -71,14 +71,3 @@ def grown(table: LinkTable) -> LinkTable:
     )
     insert_all(slots, table.low, table.mask, int(table.cursor[0]))
     return table
-
-
-def members(table: LinkTable, index: int, num_items: int, num_tight: int) -> npt.NDArray[np.bool_]:
-    """The items of an ideal, by position; the loose ones are the last."""
-    low = int(table.low[index])
-    inside = np.zeros(num_items + 2 * WINDOW, dtype=bool)
-    inside[:low] = True
-    bits = int(table.mask[index, 0]) | int(table.mask[index, 1]) << 64
-    inside[low + 1 : low + 1 + WINDOW] = [bits >> offset & 1 for offset in range(WINDOW)]
-    inside[num_tight:num_items] = [bits >> WINDOW + number & 1 for number in range(num_items - num_tight)]
-    return inside[:num_items]

@@ -48,9 +48,8 @@ import numpy.typing as npt
 
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact.ideal_graph import free_last, ideal_graph
-from solver.exact.ideal_table import MAX_LOOSE
-from solver.exact.link_costs import LinkCosts, Order
-from solver.exact.link_ideal_table import members
+from solver.exact.ideal_table import MAX_LOOSE, members
+from solver.exact.link_costs import LinkCosts
 from solver.exact.link_labels import Ways
 from solver.exact.link_prospects import UNKNOWN, Prospects
 from solver.exact.link_sweeps import Sweep
@@ -124,10 +123,6 @@ class LinkIdealProgram:
         """Whether the order keeps ready items near enough for the window."""
         return self._graph.span <= MAX_SPAN
 
-    def num_followed(self, follow_ms: float) -> int:
-        """How many tensors are followed when their times over two links have to differ by ``follow_ms``."""
-        return int(np.count_nonzero(self._followed(follow_ms)))
-
     def _followed(self, follow_ms: float) -> npt.NDArray[np.bool_]:
         if self.compiled.links is None:
             return np.zeros(len(self._size_of), dtype=np.bool_)
@@ -159,7 +154,8 @@ class LinkIdealProgram:
         """
         if not self.fits:
             return Trial(Verdict.GAVE_UP)
-        levels = list({self.num_followed(least): self._followed(least) for least in follow_ms}.items())
+        followed_by = (self._followed(least) for least in follow_ms)
+        levels = list({int(np.count_nonzero(followed)): followed for followed in followed_by}.items())
         worth, holds = self._values(period_ms)
         prospects, first = UNKNOWN, 0
         for level, (number, _) in enumerate(levels):
@@ -167,8 +163,8 @@ class LinkIdealProgram:
             if period_ms <= known_ms:
                 prospects, first = known, min(level + 1, len(levels) - 1)
         for number, followed in levels[first:]:
-            costs, order = self._link_costs(worth, followed), Order(*self._graph[:6], self._graph.late)
-            sweep = Sweep(period_ms, costs, order, self._ways._replace(holds=holds))
+            costs, ways = self._link_costs(worth, followed), self._ways._replace(holds=holds)
+            sweep = Sweep(period_ms, costs, self._graph, ways)
             is_done = sweep.reach(prospects, expired, max_steps, stop)
             if not is_done or sweep.last < 0:
                 verdict = Verdict.IMPOSSIBLE if is_done else Verdict.GAVE_UP
@@ -236,7 +232,7 @@ class LinkIdealProgram:
         return worth, reachable_worth(self.compiled, self._kept, holds)
 
     def _link_costs(self, worth: Floats, followed: npt.NDArray[np.bool_]) -> LinkCosts:
-        costs, graph = self._costs, self._graph
+        costs = self._costs
         return LinkCosts(
             self._compute,
             costs.memory,
@@ -245,9 +241,6 @@ class LinkIdealProgram:
             self._size_of,
             costs.producer,
             costs.num_consumers,
-            graph.first_consumer,
-            graph.consumers,
-            graph.forward,
             followed,
             costs.first,
             costs.touching,
@@ -269,7 +262,8 @@ class LinkIdealProgram:
         for label in reversed(chain):
             kind, turn = labels.step[label]
             index = own[kind]
-            inside = members(table, int(labels.ideal[label]), self.compiled.num_items, self._graph.num_tight)
+            ideal = labels.ideal[label]
+            inside = members(table.low[ideal], table.mask[ideal], self.compiled.num_items, self._graph.num_tight)
             for position in np.flatnonzero(inside & ~before):
                 assignment[int(self._order[position])] = (index, taken[index])
             taken[index] += 1

@@ -191,17 +191,19 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
             while bits:
                 target = 64 * word + lowest_of(bits)
                 bits &= bits - np.uint64(1)
-                entry = origin.entry_of[target - ways.stride[k]]
+                state = target - ways.stride[k]
                 # Another name of the state may have been dealt with meanwhile.
                 if not holds_state(wanted, target) or not holds_state(origin.moved[k], target):
                     continue
+                unfollowed = incoming[ways.senders[state, k]]
+                left = outgoing[ways.receivers[target, k]]
+                if room_left(limit, overlap, compute, unfollowed, left) < 0:
+                    continue
+                entry = origin.entry_of[state]
                 while entry >= 0:
-                    label, state = origin.labels[entry], target - ways.stride[k]
+                    label = origin.labels[entry]
                     entry = origin.following[entry]
-                    entered = incoming[ways.senders[state, k]]
-                    left = outgoing[ways.receivers[target, k]]
-                    if room_left(limit, overlap, compute, entered, left) < 0:
-                        continue
+                    entered = unfollowed
                     origins, kinds = labels.origins[label], labels.kinds[label]
                     for number in range(np.int64(kinds >> NUM_OPEN)):
                         room[number] = labels.room[label, number]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from solver.compiled import Ints
-from solver.exact.link_costs import LinkCosts, Order
+from solver.exact.ideal_graph import IdealGraph
+from solver.exact.link_costs import LinkCosts
 from solver.exact.link_ideal_kernel import DONE, LABELS_FULL, PAUSED, TABLE_FULL, TOO_WIDE, explore
 from solver.exact.link_ideal_table import grown, table_of
 from solver.exact.link_labels import Ways, first_label, more_labels
@@ -23,14 +24,14 @@ class Sweep:
     Args:
         period_ms: the trial.
         costs: what stages cost.
-        order: which items may follow which.
+        graph: which items may follow which.
         ways: what can be done in each state.
     """
 
-    def __init__(self, period_ms: float, costs: LinkCosts, order: Order, ways: Ways) -> None:
+    def __init__(self, period_ms: float, costs: LinkCosts, graph: IdealGraph, ways: Ways) -> None:
         self._period_ms = period_ms
         self._costs = costs
-        self._order = order
+        self._graph = graph
         self._ways = ways
         self._num_items = len(costs.worth)
         self.table = table_of(1 << 12, self._num_items, len(ways.holds))
@@ -77,7 +78,7 @@ class Sweep:
         code: int = explore(
             self._period_ms,
             self._costs,
-            self._order,
+            self._graph,
             self._ways,
             self.table,
             self.labels,

@@ -138,7 +138,7 @@ class IdealProgram:
         self._anchors: Ints = np.where(anchors >= 0, position[anchors], -1)
         turned = turn_around(compiled)
         self._costs = stage_costs(turned, order, self._classes.order, by_pass=compiled.is_gpipe)
-        self._graph = ideal_graph(turned, self._costs, order)
+        self._graph = ideal_graph(turned, self._costs, order, sum(compiled.has_forward))
 
     @property
     def fits(self) -> bool:

@@ -191,27 +191,38 @@ def test_the_ideal_program_that_follows_all_tensors_is_exact(chunk):
     assert impossible > 2 * exact
 
 
+def linked_training(chunk, draw):
+    """Random training instances over links: reduced, with the optimum, and what the programs are made of."""
+    for seed in range(chunk * 30, chunk * 30 + 30):
+        instance = draw(seed)
+        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
+        optimum, prices = enumerate_optimum(instance)[0], find_prices(reduced)
+        if optimum and prices is not None and link_ideals.supports(reduced):
+            order = next(iter(topological_orders(reduced, seed)))
+            yield seed, instance, optimum, (reduced, order, (prices.of_load, prices.of_memory))
+
+
+def check_trials(program, seed, instance, optimum):
+    """Whatever is followed, the optimum is reached; if all tensors can be, nothing shorter is. Returns if they can."""
+    stop = np.zeros(1, dtype=np.int64)
+    for follow_ms in ((math.inf,), (0.0,), (math.inf, optimum / 4, 0.0)):
+        for factor in (1.3, ROUNDING):
+            trial = program.try_period(optimum * factor, lambda: False, math.inf, stop, follow_ms=follow_ms)
+            assert trial.verdict is Verdict.REACHED, (seed, follow_ms, factor)
+    if instance.cluster.interconnect.overlap is Overlap.DUPLEX:
+        return False
+    placement = program.compiled.placement(trial.assignment)
+    assert verify(instance, placement).objective_value == pytest.approx(optimum), seed
+    below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
+    assert below.verdict is Verdict.IMPOSSIBLE, seed
+    return True
+
+
 @pytest.mark.parametrize("chunk", chunks(3))
 def test_the_ideal_program_that_follows_gradients_is_exact(chunk):
     exact = 0
-    stop = np.zeros(1, dtype=np.int64)
-    for seed in range(chunk * 30, chunk * 30 + 30):
-        instance = random_training_instance(seed)
-        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
-        optimum, prices = enumerate_optimum(instance)[0], find_prices(reduced)
-        if not optimum or prices is None or not link_ideals.supports(reduced):
-            continue
-        order = next(iter(topological_orders(reduced, seed)))
-        program = link_ideals.LinkIdealProgram(reduced, order, (prices.of_load, prices.of_memory))
-        for follow_ms in ((math.inf,), (0.0,), (math.inf, optimum / 4, 0.0)):
-            for factor in (1.3, ROUNDING):
-                trial = program.try_period(optimum * factor, lambda: False, math.inf, stop, follow_ms=follow_ms)
-                assert trial.verdict is Verdict.REACHED, (seed, follow_ms, factor)
-        if instance.cluster.interconnect.overlap is not Overlap.DUPLEX:
-            assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum), seed
-            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
-            assert below.verdict is Verdict.IMPOSSIBLE, seed
-            exact += 1
+    for seed, instance, optimum, parts in linked_training(chunk, random_training_instance):
+        exact += check_trials(link_ideals.LinkIdealProgram(*parts), seed, instance, optimum)
     assert exact > 5
 
 
@@ -221,23 +232,9 @@ def test_items_kept_out_of_the_window_change_nothing(chunk, freedom, monkeypatch
     """As if the window were so short that every item, or most of them, had to be kept out of it."""
     monkeypatch.setattr("solver.exact.ideal_graph.FREEDOM", freedom)
     exact = 0
-    stop = np.zeros(1, dtype=np.int64)
-    for seed in range(chunk * 30, chunk * 30 + 30):
-        instance = random_training_instance(seed) if seed % 2 else random_loose_instance(seed)
-        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
-        optimum, prices = enumerate_optimum(instance)[0], find_prices(reduced)
-        if not optimum or prices is None or not link_ideals.supports(reduced):
-            continue
-        order = next(iter(topological_orders(reduced, seed)))
-        program = LinkCases(reduced, order, (prices.of_load, prices.of_memory))
-        for follow_ms in ((math.inf,), (0.0,), (math.inf, optimum / 4, 0.0)):
-            trial = program.try_period(optimum * ROUNDING, lambda: False, math.inf, stop, follow_ms=follow_ms)
-            assert trial.verdict is Verdict.REACHED, (seed, follow_ms)
-        if instance.cluster.interconnect.overlap is not Overlap.DUPLEX:
-            assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum), seed
-            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
-            assert below.verdict is Verdict.IMPOSSIBLE, seed
-            exact += 1
+    draws = random_loose_instance, random_training_instance
+    for seed, instance, optimum, parts in linked_training(chunk, lambda seed: draws[seed % 2](seed)):
+        exact += check_trials(LinkCases(*parts), seed, instance, optimum)
     assert exact > 5
 
 
@@ -246,24 +243,9 @@ def test_the_cases_of_a_loose_item_are_exact_together(chunk):
     """What it exchanges can only be followed in the cases; without them some period too short is reached."""
     exact = sharper = 0
     stop = np.zeros(1, dtype=np.int64)
-    for seed in range(chunk * 30, chunk * 30 + 30):
-        instance = random_loose_instance(seed)
-        reduced = reduce_instance(compile_instance(instance), Partition.ACYCLIC)
-        optimum, prices = enumerate_optimum(instance)[0], find_prices(reduced)
-        if not optimum or prices is None or not link_ideals.supports(reduced):
-            continue
-        order = next(iter(topological_orders(reduced, seed)))
-        values = prices.of_load, prices.of_memory
-        program = LinkCases(reduced, order, values)
-        for follow_ms in ((math.inf,), (0.0,), (math.inf, optimum / 4, 0.0)):
-            for factor in (1.3, ROUNDING):
-                trial = program.try_period(optimum * factor, lambda: False, math.inf, stop, follow_ms=follow_ms)
-                assert trial.verdict is Verdict.REACHED, (seed, follow_ms, factor)
-        if instance.cluster.interconnect.overlap is not Overlap.DUPLEX:
-            assert verify(instance, reduced.placement(trial.assignment)).objective_value == pytest.approx(optimum), seed
-            below = program.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
-            assert below.verdict is Verdict.IMPOSSIBLE, seed
-            without = link_ideals.LinkIdealProgram(reduced, order, values)
+    for seed, instance, optimum, parts in linked_training(chunk, random_loose_instance):
+        if check_trials(LinkCases(*parts), seed, instance, optimum):
+            without = link_ideals.LinkIdealProgram(*parts)
             below = without.try_period(optimum * 0.999, lambda: False, math.inf, stop, follow_ms=(0.0,))
             sharper += below.verdict is Verdict.REACHED
             exact += 1
