@@ -1,7 +1,7 @@
 """The compiled loop of the ideal program over links; :mod:`solver.exact.link_ideals` says what it does and why.
 
 Arrays are indexed by position in the topological order, tensor, or ideal. Labels have a loop of their own, in
-:mod:`solver.exact.link_labels`.
+:mod:`solver.exact.link_steps`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,11 @@ from solver.exact.ideal_graph import IdealGraph
 from solver.exact.ideal_table import WINDOW, contains, find, unpack, with_item
 from solver.exact.link_costs import LinkCosts
 from solver.exact.link_ideal_table import LinkTable
-from solver.exact.link_labels import (
-    MAX_OPEN,
-    MAX_TRAVELLING,
-    STEPPED,
-    TOO_MANY_OPEN,
-    Labels,
-    Origin,
-    Scratch,
-    Stage,
-    Ways,
-    step,
-)
+from solver.exact.link_labels import MAX_OPEN, MAX_TRAVELLING, Labels
 from solver.exact.link_prospects import Prospects
+from solver.exact.link_steps import STEPPED, TOO_MANY_OPEN, Origin, Scratch, Stage, Ways, describe, step
 from solver.exact.state_bits import holds_state, put
-from solver.kernels import kernel, kernel_part
+from solver.kernels import kernel
 from solver.stage_costs import ADDED, crossings
 
 DONE, PAUSED, TABLE_FULL, LABELS_FULL, TOO_WIDE = 0, 1, 2, 3, 4
@@ -336,37 +326,3 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
         cursor[1] += direction
         cursor[2] = -1
     return DONE
-
-
-@kernel_part
-def describe(stage: Stage, costs: LinkCosts, items: Ints, inside: Ints, waiting: Ints) -> bool:
-    """Note the followed tensors that enter the stage of ``items`` or travel past it; whether there is room for them."""
-    num_entering = count = index = 0
-    while stage.begin[index] >= 0:
-        tensor = stage.begin[index]
-        if inside[tensor] > 0:
-            stage.entering[num_entering] = index
-            num_entering += 1
-        if inside[tensor] < waiting[tensor]:
-            stage.tensors[count], stage.origin[count] = tensor, index
-            stage.left[count] = waiting[tensor] - inside[tensor]
-            count += 1
-        index += 1
-    stage.entering[num_entering] = -1
-    for item in items:
-        for index in range(costs.touching_first[item], costs.touching_first[item + 1]):
-            tensor = costs.touching[index]
-            left = costs.num_consumers[tensor] - inside[tensor]
-            if costs.producer[tensor] != item or not costs.followed[tensor] or left == 0:
-                continue
-            if count == MAX_TRAVELLING:
-                return False
-            place = count
-            while place > 0 and stage.tensors[place - 1] > tensor:
-                stage.tensors[place], stage.origin[place] = stage.tensors[place - 1], stage.origin[place - 1]
-                stage.left[place] = stage.left[place - 1]
-                place -= 1
-            stage.tensors[place], stage.origin[place], stage.left[place] = tensor, -1, left
-            count += 1
-    stage.tensors[count] = -1
-    return True

@@ -50,8 +50,8 @@ from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact.ideal_graph import free_last, ideal_graph
 from solver.exact.ideal_table import MAX_LOOSE, members
 from solver.exact.link_costs import LinkCosts
-from solver.exact.link_labels import Ways
 from solver.exact.link_prospects import UNKNOWN, Prospects
+from solver.exact.link_steps import Ways
 from solver.exact.link_sweeps import Sweep
 from solver.exact.throughput_ideals import MAX_SPAN, Assignment, Trial, Verdict
 from solver.fleets import all_counts, keeps_limits, num_fleets, reachable_worth

@@ -9,8 +9,9 @@ from solver.exact.ideal_graph import IdealGraph
 from solver.exact.link_costs import LinkCosts
 from solver.exact.link_ideal_kernel import DONE, LABELS_FULL, PAUSED, TABLE_FULL, TOO_WIDE, explore
 from solver.exact.link_ideal_table import grown, table_of
-from solver.exact.link_labels import Ways, first_label, more_labels
+from solver.exact.link_labels import first_label, more_labels
 from solver.exact.link_prospects import Prospects, last_alone, without_the_dead
+from solver.exact.link_steps import Ways
 from solver.exact.throughput_ideals import STEPS_PER_CALL
 
 MAX_BYTES = 1_500_000_000
