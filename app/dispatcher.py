@@ -79,11 +79,6 @@ class Dispatcher:
         can_write = time.monotonic() - self._announced < self._settings.lease_s
         return can_write and self._thread.is_alive() and not self._stopping.is_set()
 
-    @property
-    def num_running(self) -> int:
-        """Solves that run here now."""
-        return len(self._jobs)
-
     def wake(self) -> None:
         """A job was queued, or is to be cancelled."""
         self._wake.set()

@@ -30,14 +30,13 @@ from app.job_rows import (
     store_result,
     unpack,
 )
-from app.schemas import CancelMode, State
+from app.schemas import HELD, CancelMode, State
 from app.tables import DispatcherRow, DocumentRow, LogRow, PlacementRow
 from solver.result import StopReason, relative_gap
 
 _LEAST_TIME_S = 1.0
 """What even a job gets whose earlier attempts used up its time limit."""
 _BATCH = 100
-_HELD = (State.RUNNING, State.CANCELLING)
 
 
 class LeaseLost(Exception):
@@ -236,7 +235,7 @@ class LeaseStore:
         if everything:
             with self._database.write() as session:
                 session.execute(delete(DispatcherRow))
-        left = select(PlacementRow).where(PlacementRow.state.in_(_HELD))
+        left = select(PlacementRow).where(PlacementRow.state.in_(HELD))
         with self._database.read() as session:
             now = self._database.now(session)
             if not everything:
@@ -257,8 +256,9 @@ class LeaseStore:
         return len(rows)
 
     def expire(self, error: Mapping[str, Any]) -> int:
-        """End the jobs that waited in the queue for longer than they were willing to; how many."""
-        due = select(PlacementRow).where(PlacementRow.state == State.QUEUED, PlacementRow.attempt == 0).limit(_BATCH)
+        """End the jobs that waited for their first start for longer than they were willing to; how many."""
+        never_started = (PlacementRow.state == State.QUEUED) & PlacementRow.started_at.is_(None)
+        due = select(PlacementRow).where(never_started).limit(_BATCH)
         with self._database.read() as session:
             now = self._database.now(session)
             due = due.where(PlacementRow.start_before < now)
@@ -297,4 +297,4 @@ def _first_queued(columns: Select[Any]) -> Select[Any]:
 
 
 def _is_mine(lease: Lease) -> ColumnElement[bool]:
-    return (PlacementRow.id == lease.id) & (PlacementRow.fence == lease.fence) & PlacementRow.state.in_(_HELD)
+    return (PlacementRow.id == lease.id) & (PlacementRow.fence == lease.fence) & PlacementRow.state.in_(HELD)

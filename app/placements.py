@@ -29,13 +29,12 @@ from app.placement_records import (
     StartNotUsable,
     Summary,
 )
-from app.schemas import CancelMode, State
+from app.schemas import ACTIVE, HELD, CancelMode, State
 from app.tables import DispatcherRow, DocumentRow, EventRow, LogRow, PlacementRow, TagRow
 from solver.result import relative_gap
 
 _TAKE_UP_S = 10.0
 """How long a dispatcher may take to start a job that must not wait."""
-ACTIVE = (State.QUEUED, State.RUNNING, State.CANCELLING)
 
 # What clients ask for over and over: one statement each, built once, for columns and not for objects.
 _WITH_TAGS = (
@@ -346,7 +345,7 @@ def _summarise(
 ) -> Summary:
     elapsed_s = row.spent_s
     state = State(row.state)
-    if state in (State.RUNNING, State.CANCELLING) and row.heartbeat_at is not None:
+    if state in HELD and row.heartbeat_at is not None:
         elapsed_s += max(0.0, (now - row.heartbeat_at).total_seconds())
     return Summary(
         id=row.id,

@@ -32,7 +32,7 @@ class RequestOptions(BaseModel):
         ge=0,
         le=_MONTH_S,
         allow_inf_nan=False,
-        description="A placement still queued after that long expires. 0: 429 at once unless it can start now.",
+        description="A placement not started after that long expires. 0: 429 at once unless it can start now.",
     )
     warm_start: str | None = Field(
         default=None, pattern=f"^{ID_PATTERN}$", description="Id of an earlier placement to start the search from."

@@ -34,6 +34,11 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.RUNNING, State.CANCELLING)
 
 
+ACTIVE = tuple(state for state in State if not state.is_terminal)
+HELD = tuple(state for state in ACTIVE if state is not State.QUEUED)
+"""The states in which a dispatcher has the job."""
+
+
 class CancelMode(StrEnum):
     """What becomes of what was found when a job is cancelled."""
 

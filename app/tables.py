@@ -39,7 +39,7 @@ class PlacementRow(Base):
     priority: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime]
     start_before: Mapped[datetime | None]
-    """A job still queued then expires."""
+    """A job not started by then expires."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

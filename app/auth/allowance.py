@@ -10,10 +10,9 @@ from typing import Self
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.schemas import State
+from app.schemas import ACTIVE
 from app.tables import PlacementRow
 
-_ACTIVE = (State.QUEUED, State.RUNNING, State.CANCELLING)
 _WINDOW = timedelta(days=1)
 _JOBS_RETRY_S = 10
 _LONGEST_RETRY_S = 3600
@@ -62,7 +61,7 @@ def check_quota(
         QuotaExceeded: with the time after which it may be worth trying again.
     """
     mine = (PlacementRow.tenant == tenant) & (PlacementRow.key_id == key_id)
-    is_active = PlacementRow.state.in_(_ACTIVE)
+    is_active = PlacementRow.state.in_(ACTIVE)
     if allowance.max_jobs is not None:
         jobs = session.scalar(select(func.count()).where(mine, is_active)) or 0
         if jobs >= allowance.max_jobs:

@@ -378,6 +378,14 @@ def test_a_job_that_has_waited_too_long_expires(store):
     assert store.state(patient) is State.QUEUED
 
 
+def test_a_job_given_back_waits_as_long_as_it_takes(store):
+    job = store.queue(max_wait_s=0.01)
+    store.leases.requeue(store.lease(), best(5.0), 1.0, counts=False)  # as at an orderly stop
+    time.sleep(0.05)
+    assert store.leases.expire(ERROR) == 0
+    assert store.state(job) is State.QUEUED
+
+
 def test_cancelling_a_queued_job_ends_it(store):
     job = store.queue()
     store.clients.cancel("default", job, CancelMode.KEEP_BEST)
