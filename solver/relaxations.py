@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from solver.instance import Instance, InterconnectModel, Link, ObjectiveKind, Operator, Partition
+from solver.instance import DeviceSpec, Instance, InterconnectModel, Link, ObjectiveKind, Operator, Partition
 from solver.result import InfeasibilityReason, Placement, Result, Status
 from solver.verification import Violation, verify
 
@@ -206,8 +206,35 @@ class _Memory(_Counted):
         return 0
 
     def _allow(self, instance: Instance, amount: int) -> Instance:
+        return self._enlarge(instance, instance.cluster.devices, amount)
+
+    def least(self, instance: Instance, placement: Placement, attempt: Attempt) -> tuple[Placement, bool]:
+        placement, is_least = super().least(instance, placement, attempt)
+        placement = self._with_fewer(instance, placement, attempt)
+        # What is proved least is the largest of the amounts: all there is to say only where it is the only one.
+        return placement, is_least and len(self._lacking(instance, placement)) == 1
+
+    def _with_fewer(self, instance: Instance, placement: Placement, attempt: Attempt) -> Placement:
+        """A placement for which fewer devices get more, and none more than the largest amount so far."""
+        amount = self._need(instance, placement)
+        for entry in self._overfull(instance, placement)[:MAX_SINGLE]:
+            others = [other for other in self._overfull(instance, placement) if other is not entry]
+            if not others:
+                break
+            found = attempt(self._enlarge(instance, others, amount), ANY_GAP).placement
+            if found is not None and len(self._lacking(instance, found)) < len(self._lacking(instance, placement)):
+                placement = found
+        return placement
+
+    def _overfull(self, instance: Instance, placement: Placement) -> list[DeviceSpec]:
+        lacking = self._lacking(instance, placement).keys()
+        return [spec for spec in instance.cluster.devices if not lacking.isdisjoint(spec.names)]
+
+    def _enlarge(self, instance: Instance, entries: Sequence[DeviceSpec], amount: int) -> Instance:
         devices = tuple(
-            spec if spec.memory_bytes is None else replace(spec, memory_bytes=spec.memory_bytes + amount)
+            replace(spec, memory_bytes=spec.memory_bytes + amount)
+            if spec in entries and spec.memory_bytes is not None
+            else spec
             for spec in instance.cluster.devices
         )
         return replace(instance, cluster=replace(instance.cluster, devices=devices))

@@ -101,6 +101,7 @@ def check_numbers(instance, reason):
     unit_less = {"devices": 1, "operators": 1, "bytes": 1}.get(reason.unit, reason.required * 1e-5)
     below = replace(reason, required=reason.required - unit_less)
     if reason.code == "relax_memory":
+        assert len(reason.devices) == 1
         if below.required > 0:
             every = replace(below, devices=tuple(name for spec in instance.cluster.devices for name in spec.names))
             bounded = tuple(spec for spec in instance.cluster.devices if spec.memory_bytes is not None)

@@ -146,6 +146,21 @@ def test_memory_that_only_a_search_finds_short(solve, partition):
     assert change.message.endswith("; less will not do")
 
 
+def test_memory_is_asked_for_on_no_more_devices_than_need_it(solve):
+    """b would be faster on `fast`, which has no memory for it, but fits where it is slow."""
+    operators = [op("a", {"gpu": 1.0}, 5), op("b", {"fast": 1.0, "slow": 4.0}, 3)]
+    devices = [DeviceSpec("gpu", "gpu", 0), DeviceSpec("fast", "fast", 0), DeviceSpec("slow", "slow", 3)]
+    change = changes(solve, operators, (), devices)["relax_memory"]
+    assert change.message == "there is a placement with more memory: 5 bytes on 'gpu'; less will not do"
+
+
+def test_of_memory_for_several_devices_nothing_is_called_least(solve):
+    """Both have to grow; that the larger amount is the least does not make all of them so."""
+    operators = [op("a", {"gpu": 1.0}, 5), op("b", {"old": 1.0}, 3)]
+    change = changes(solve, operators, (), [DeviceSpec("gpu", "gpu", 0), DeviceSpec("old", "old", 0)])["relax_memory"]
+    assert change.message == "there is a placement with more memory: 5 bytes on 'gpu', 3 bytes on 'old'"
+
+
 def test_without_time_for_trials_only_the_proof_is_told(solve, monkeypatch):
     monkeypatch.setattr(conductor, "CONFLICT_S", 0.0)
     (reason,) = reasons(solve, [op(name, 1.0, 6) for name in "abc"], (), [gpus(2, 10)], partition="convex")
