@@ -4,10 +4,10 @@ import json
 import sqlite3
 from pathlib import Path
 
-import httpx
 import pytest
-from live_server import LiveServer
-from slow_document import make_slow
+
+from tests.app.live_server import LiveServer
+from tests.app.slow_document import make_slow
 
 EXAMPLES = Path(__file__).parents[2] / "app" / "static" / "examples"
 
@@ -18,7 +18,6 @@ def server(tmp_path_factory):
     with LiveServer(tmp_path_factory.mktemp("server"), MAX_BODY_BYTES=1024 * 1024) as live:
         yield live
         assert live.stop() == 143
-    assert not live.list_processes()
 
 
 @pytest.fixture
@@ -27,14 +26,12 @@ def start_server(tmp_path):
     started = []
 
     def start(folder=tmp_path, **settings):
-        live = LiveServer(folder, **settings).start()
+        live = LiveServer(folder, **settings)
         started.append(live)
-        return live
+        return live.start()
 
     yield start
-    for live in started:
-        live.kill()
-        assert not live.wait_for_no_processes(), "orphans"
+    assert not [pid for live in started for pid in live.close()], "orphans"
 
 
 @pytest.fixture
@@ -61,5 +58,4 @@ def query():
 
 @pytest.fixture
 def client(server):
-    with httpx.Client(base_url=server.url, timeout=60) as http:
-        yield http
+    return server.http

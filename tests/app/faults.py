@@ -17,17 +17,13 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os import kill
-from pathlib import Path
 
 import httpx
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from live_server import LiveServer
-from slow_document import make_slow
-
 from solver.formats import native
 from solver.verification import verify
+from tests.app.live_server import LiveServer
+from tests.app.slow_document import make_slow
 
 PATIENCE_S = 120
 VICTIMS = ("server", "solve", "everything")
@@ -76,7 +72,8 @@ class Round:
             watcher.join()
             self._check()
             self.live.stop()
-        if left := self.live.wait_for_no_processes():
+            left = self.live.close()
+        if left:
             self._blame(f"{len(left)} orphans")
         return self.report
 
@@ -97,7 +94,7 @@ class Round:
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             with suppress(httpx.TransportError):
-                answer = httpx.request(method, self.live.url + path, timeout=10, **options)
+                answer = self.live.http.request(method, path, timeout=10, **options)
                 if answer.status_code < 300:
                     return answer.json()
                 if answer.status_code not in (409, 503):
@@ -130,7 +127,7 @@ class Round:
         """What a client sees may get better, never worse; what has ended stays as it is."""
         while not self.is_over.wait(0.1):
             with suppress(httpx.TransportError):
-                answer = httpx.get(f"{self.live.url}/placements", params={"limit": 1000}, timeout=10)
+                answer = self.live.http.get("/placements", params={"limit": 1000}, timeout=10)
                 for job in answer.json()["placements"] if answer.status_code == 200 else ():
                     self._look(job)
 
@@ -170,7 +167,7 @@ class Round:
             verification = verify(native.from_document(document).instance, job["result"]["placement"])
             if verification.violations or verification.objective_value != job["result"]["objective_value"]:
                 self._blame(f"{placement_id}: the verifier disagrees")
-            with httpx.stream("GET", f"{self.live.url}/placements/{placement_id}/events") as stream:
+            with self.live.http.stream("GET", f"/placements/{placement_id}/events") as stream:
                 kinds = [line.partition(": ")[2] for line in stream.iter_lines() if line.startswith("event")]
             if kinds.count("end") != 1 or kinds[-1] != "end":
                 self._blame(f"{placement_id}: its events are {kinds}")

@@ -12,11 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import httpx
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from live_server import LiveServer
+from tests.app.live_server import LiveServer
 
 EXAMPLES = Path(__file__).parents[2] / "app" / "static" / "examples"
 PATIENCE_S = 600
@@ -74,33 +70,32 @@ def run(live, count, seed=0):
     draw = random.Random(seed)
     originals = [json.loads((EXAMPLES / f"{name}.json").read_text()) for name in ("tiny", "transformer")]
     statuses, faults = Counter(), []
-    with httpx.Client(base_url=live.url, timeout=60) as client:
-        for number in range(count):
-            document = mutate(originals[number % 4 == 0], draw)
-            path = draw.choice(("/placements", "/placements/validate", "/placements/evaluate"))
-            if path.endswith("evaluate"):
-                document = mutate(
-                    {"request": document, "placement": {"a": "gpu:0", "b": "cpu"}, "explain": draw.choice((True, "a"))},
-                    draw,
-                )
-            body = spoil(json.dumps(document), draw)
-            headers = {"Content-Type": "application/json", "Prefer": "respond-async"}
-            answer = client.post(path, content=body, headers=headers)
-            statuses[path.rpartition("/")[2], answer.status_code] += 1
-            kind = answer.headers.get("Content-Type")
-            if answer.status_code >= 500 or (answer.status_code >= 400) != (kind == "application/problem+json"):
-                faults.append(f"{path} {answer.status_code} {kind} for {body!r}: {answer.text}"[:2000])
-        faults += _drain(client)
+    for number in range(count):
+        document = mutate(originals[number % 4 == 0], draw)
+        path = draw.choice(("/placements", "/placements/validate", "/placements/evaluate"))
+        if path.endswith("evaluate"):
+            document = mutate(
+                {"request": document, "placement": {"a": "gpu:0", "b": "cpu"}, "explain": draw.choice((True, "a"))},
+                draw,
+            )
+        body = spoil(json.dumps(document), draw)
+        headers = {"Content-Type": "application/json", "Prefer": "respond-async"}
+        answer = live.http.post(path, content=body, headers=headers)
+        statuses[path.rpartition("/")[2], answer.status_code] += 1
+        kind = answer.headers.get("Content-Type")
+        if answer.status_code >= 500 or (answer.status_code >= 400) != (kind == "application/problem+json"):
+            faults.append(f"{path} {answer.status_code} {kind} for {body!r}: {answer.text}"[:2000])
+    faults += _drain(live.http)
     return statuses, faults
 
 
-def _drain(client):
+def _drain(http):
     """What became of the documents that were taken in."""
     deadline = time.monotonic() + PATIENCE_S
-    while client.get("/metrics").text.count("\n") and time.monotonic() < deadline:
-        waiting = [client.get("/placements", params={"state": s}).json()["placements"] for s in ("queued", "running")]
+    while http.get("/metrics").text.count("\n") and time.monotonic() < deadline:
+        waiting = [http.get("/placements", params={"state": s}).json()["placements"] for s in ("queued", "running")]
         if not any(waiting):
-            failed = client.get("/placements", params={"state": "failed", "limit": 1000}).json()["placements"]
+            failed = http.get("/placements", params={"state": "failed", "limit": 1000}).json()["placements"]
             return [f"failed: {job['error']}" for job in failed]
         time.sleep(0.2)
     return ["the jobs did not end"]
@@ -112,9 +107,10 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="placewright-fuzz-") as folder:
-        with LiveServer(folder, MAX_TIME_LIMIT_S=0.05) as live:
-            statuses, faults = run(live, arguments.documents, arguments.seed)
+    folder = tempfile.TemporaryDirectory(prefix="placewright-fuzz-")
+    with folder, LiveServer(folder.name, MAX_TIME_LIMIT_S=0.05) as live:
+        statuses, faults = run(live, arguments.documents, arguments.seed)
+        live.kill()
         left = live.wait_for_no_processes()
     print(f"{arguments.documents} documents, {time.monotonic() - began:.0f} s")
     for (path, status), count in sorted(statuses.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 
-def make_slow(time_limit_s=30, num_operators=120, num_devices=7):
+def make_slow(time_limit_s=300, num_operators=120, num_devices=7):
     draw = random.Random(7)
     operators = [
         {"id": f"o{i}", "compute_time_ms": {"gpu": draw.uniform(1, 10)}, "memory_bytes": draw.randrange(1000)}

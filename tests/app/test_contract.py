@@ -5,13 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-import time
 import uuid
 
 import httpx
 import pytest
-from slow_document import make_slow
-from test_problems import check
 
 from app.schemas import (
     IncumbentList,
@@ -21,6 +18,10 @@ from app.schemas import (
     Solvers,
 )
 from app.settings import Settings
+from tests.app.live_server import LiveServer
+from tests.app.problem_checks import check
+from tests.app.slow_document import make_slow
+from tests.patience import PATIENCE_S, wait_until
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -28,26 +29,21 @@ ASYNC = {"Prefer": "respond-async"}
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
     """A server of two cores for the tests that keep one of them busy."""
-    from live_server import LiveServer  # noqa: PLC0415
-
-    with LiveServer(tmp_path_factory.mktemp("contract"), STOP_GRACE_S=1) as started:
+    with LiveServer(tmp_path_factory.mktemp("contract")) as started:
         yield started
-    assert not started.list_processes()
 
 
 @pytest.fixture
 def http(live):
-    with httpx.Client(base_url=live.url, timeout=30) as opened:
-        yield opened
+    return live.http
 
 
 @pytest.fixture
-def running(live, http):
+def running(live):
     """A running placement that has found something; cancelled at the end."""
-    job = live.wait_for_incumbent(live.submit(make_slow(time_limit_s=60)))
+    job = live.wait_for_incumbent(live.submit(make_slow()))
     yield job["id"]
-    http.post(f"/placements/{job['id']}/cancel", json={"mode": "discard"})
-    http.get(f"/placements/{job['id']}", headers={"Prefer": "wait=20"})
+    live.discard(job["id"])
 
 
 def read_stream(http, placement_id, **options):
@@ -131,7 +127,7 @@ def test_a_long_poll_with_a_tag_ends_with_the_next_change(http, running):
     tag = http.get(address).headers["ETag"]
     canceller = threading.Timer(0.5, http.post, [f"{address}/cancel"])
     canceller.start()
-    answer = http.get(address, headers={"If-None-Match": tag, "Prefer": "wait=20"})
+    answer = http.get(address, headers={"If-None-Match": tag, "Prefer": "wait=100"})
     assert answer.status_code == 200
     assert answer.headers["ETag"] != tag
     canceller.join()
@@ -150,7 +146,12 @@ def test_answers_are_packed_on_request(client, tiny):
 def test_incumbents_are_numbered_and_stay(http, running):
     first = http.get(f"/placements/{running}/incumbents").json()
     IncumbentList.model_validate(first)
-    steps = first["incumbents"]
+
+    def list_some():
+        listed = http.get(f"/placements/{running}/incumbents").json()["incumbents"]
+        return len(listed) > 1 and listed
+
+    steps = wait_until(list_some)
     numbers = [step["sequence"] for step in steps]
     assert numbers == sorted(set(numbers)) != []
     again = http.get(f"/placements/{running}/incumbents", params={"limit": len(steps)}).json()["incumbents"]
@@ -190,9 +191,13 @@ def test_events_come_while_the_solve_runs(http, running):
 
 
 def test_a_log_is_read_in_pieces(http, running):
-    whole = http.get(f"/placements/{running}/log")
+    def read_log():
+        answer = http.get(f"/placements/{running}/log")
+        return "objective" in answer.text and answer
+
+    whole = wait_until(read_log)
+    assert whole, "nothing of the search is in the log"
     assert whole.headers["Content-Type"] == "text/plain; charset=utf-8"
-    assert "objective" in whole.text
     end = int(whole.headers["Next-Byte"])
     assert end == len(whole.content)
     assert http.get(f"/placements/{running}/log", params={"from_byte": 5}).content.startswith(whole.content[5:])
@@ -204,14 +209,14 @@ def test_a_log_is_read_in_pieces(http, running):
 
 
 def test_cancelling_keeps_the_best(live, http):
-    job = live.wait_for_incumbent(live.submit(make_slow(time_limit_s=60)))
+    job = live.wait_for_incumbent(live.submit(make_slow()))
     address = f"/placements/{job['id']}"
     answer = http.post(f"{address}/cancel", json={"mode": "keep_best"})
     assert answer.status_code == 202
     PlacementStatus.model_validate(answer.json())
     assert answer.json()["state"] in ("cancelling", "cancelled")
     assert answer.headers["Location"] == address
-    ended = live.read(job["id"], wait_s=20)
+    ended = live.wait_for_end(job["id"])
     assert ended["state"] == "cancelled"
     assert not live.list_solves()
     assert ended["result"]["stop_reason"] == "cancelled"
@@ -221,10 +226,9 @@ def test_cancelling_keeps_the_best(live, http):
     check(http.get(address), 404, "placement-not-found")
 
 
-def test_cancelling_may_discard_everything(live, http):
-    job = live.wait_for_incumbent(live.submit(make_slow(time_limit_s=60)))
-    http.post(f"/placements/{job['id']}/cancel", json={"mode": "discard"})
-    ended = live.read(job["id"], wait_s=20)
+def test_cancelling_may_discard_everything(live):
+    job = live.wait_for_incumbent(live.submit(make_slow()))
+    ended = live.discard(job["id"])
     assert (ended["state"], ended["result"]) == ("cancelled", None)
 
 
@@ -276,26 +280,34 @@ def test_a_repeated_key_leads_to_the_first_placement(client, tiny):
 
 
 def test_a_key_in_flight_is_a_conflict_until_its_client_is_gone(live, http):
-    slow = make_slow(time_limit_s=60)
+    slow = make_slow()
     headers = {"Idempotency-Key": str(uuid.uuid4())}
+
+    def send_again():
+        answer = http.post("/placements", json=slow, headers=headers | ASYNC)
+        if answer.status_code == 409:
+            check(answer, 409, "request-in-flight")
+        return answer
+
+    def send_once_more(status):
+        answer = send_again()
+        return answer.status_code == status and answer
+
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{live.url}/placements", json=slow, headers=headers, timeout=1)
-    answers = [http.post("/placements", json=slow, headers=headers | ASYNC)]
-    while answers[-1].status_code == 409 and len(answers) < 100:
-        check(answers[-1], 409, "request-in-flight")
-        time.sleep(0.1)
-        answers.append(http.post("/placements", json=slow, headers=headers | ASYNC))
-    assert answers[-1].status_code == 202
-    again = http.post("/placements", json=slow, headers=headers | ASYNC)
-    assert again.json()["id"] == answers[-1].json()["id"]
-    waiting = threading.Thread(
-        target=http.post, args=["/placements"], kwargs={"json": slow, "headers": headers | {"Prefer": "wait=20"}}
-    )
+        http.post("/placements", json=slow, headers=headers, timeout=httpx.Timeout(PATIENCE_S, read=1))
+    first = wait_until(lambda: send_once_more(202))
+    again = send_again()
+    assert again.json()["id"] == first.json()["id"]
+
+    def wait_for_the_end():  # which may itself come while another is being answered
+        answer = http.post("/placements", json=slow, headers=headers | {"Prefer": "wait=100"})
+        return answer.status_code != 409
+
+    waiting = threading.Thread(target=wait_until, args=[wait_for_the_end])
     waiting.start()
-    time.sleep(0.5)
-    check(http.post("/placements", json=slow, headers=headers | ASYNC), 409, "request-in-flight")
-    http.post(f"/placements/{again.json()['id']}/cancel", json={"mode": "discard"})
-    waiting.join()
+    assert wait_until(lambda: send_once_more(409))
+    live.discard(again.json()["id"])
+    waiting.join(PATIENCE_S)
 
 
 @pytest.mark.usefixtures("running")
@@ -314,7 +326,7 @@ def test_a_request_that_must_not_wait_fails_at_once(http, tiny):
 
 
 def test_a_placement_starts_from_an_earlier_one(http):
-    slow = make_slow(time_limit_s=2)
+    slow = make_slow(time_limit_s=3)
     first = http.post("/placements", json=slow).json()
     again = http.post("/placements", params={"warm_start": first["id"]}, json=slow).json()
     values = {step["found_by"]: step["objective_value"] for step in again["result"]["incumbents"]}
@@ -347,7 +359,7 @@ def test_a_full_queue_takes_no_more(start_server):
     live = start_server(MAX_QUEUED=1, SLOTS=1)
     live.wait_for_incumbent(live.submit(make_slow()))
     live.submit(make_slow())
-    check(httpx.post(f"{live.url}/placements", json=make_slow(), headers=ASYNC), 429, "queue-full")
+    check(live.http.post("/placements", json=make_slow(), headers=ASYNC), 429, "queue-full")
 
 
 # --- what can be asked beforehand, and for whoever runs it
@@ -391,9 +403,9 @@ def test_pages_of_elsewhere_may_not_use_it_unless_told(client, start_server):
     asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
     assert "Access-Control-Allow-Origin" not in client.options("/placements", headers=asked).headers
     live = start_server(CORS_ORIGINS='["https://app.example"]')
-    allowed = httpx.options(f"{live.url}/placements", headers=asked)
+    allowed = live.http.options("/placements", headers=asked)
     assert allowed.headers["Access-Control-Allow-Origin"] == "https://app.example"
-    other = httpx.options(f"{live.url}/placements", headers=asked | {"Origin": "https://evil.example"})
+    other = live.http.options("/placements", headers=asked | {"Origin": "https://evil.example"})
     assert "Access-Control-Allow-Origin" not in other.headers
 
 

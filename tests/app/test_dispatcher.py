@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from functools import partial
 
 import pytest
@@ -21,8 +20,8 @@ from app.placement_records import NewPlacement
 from app.placements import PlacementStore
 from app.problems import describe
 from app.settings import Settings
+from tests.patience import PATIENCE_S, wait_until
 
-PATIENCE_S = 20
 NEW = NewPlacement(tenant="default", request=b"", digest="d", time_limit_s=1, workers=1, fingerprint="f")
 
 
@@ -78,32 +77,25 @@ def test_nothing_is_started_before_it_can_be_without_delay(parts):
     assert placements.count_slots() == 0
     engine.is_warm.set()
     assert engine.has_run.wait(PATIENCE_S)
-    wait_until(lambda: dispatcher.is_alive)
+    assert wait_until(lambda: dispatcher.is_alive)
     assert placements.count_slots() == 1
 
 
 def test_a_dispatcher_that_cannot_write_is_not_ready(parts, monkeypatch, caplog):
     dispatcher, engine, _ = parts
     engine.is_warm.set()
-    wait_until(lambda: dispatcher.is_alive)
+    assert wait_until(lambda: dispatcher.is_alive)
 
     def fail(*_):
         raise OperationalError("INSERT", {}, Exception("database or disk is full\nand much more"))
 
     with monkeypatch.context() as broken:
         broken.setattr(LeaseStore, "announce", fail)
-        wait_until(lambda: not dispatcher.is_alive)
-    wait_until(lambda: dispatcher.is_alive)
+        assert wait_until(lambda: not dispatcher.is_alive)
+    assert wait_until(lambda: dispatcher.is_alive)
     failures = [record for record in caplog.records if "disk is full" in record.getMessage()]
     assert failures
     assert all(record.exc_info is None and "\n" not in record.getMessage() for record in failures), "a line each"
-
-
-def wait_until(is_so):
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_dispatcher_that_gets_ready_can_be_stopped(parts):
@@ -142,7 +134,10 @@ def test_getting_ready_ends_when_the_service_stops(monkeypatch):
     stopping = threading.Event()
     threading.Timer(0.2, stopping.set).start()
     LocalEngine(slots=1).warm_up(stopping)
+    [rehearsal] = [thread for thread in threading.enumerate() if thread.name == "rehearsal"]
+    assert rehearsal.is_alive(), "it was not waited for"
     waits.set()
+    rehearsal.join(PATIENCE_S)
 
 
 class _Taken:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from test_problems import check
 
 from app.schemas import (
     Evaluation,
     Explanation,
     Validation,
 )
+from tests.app.problem_checks import check
 
 
 def test_validation_lists_faults_as_an_answer(client, tiny):

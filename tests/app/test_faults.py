@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-from faults import Round
+from tests.app.faults import Round
 
 
-@pytest.mark.timeout(200)
 def test_killing_at_random_moments_loses_nothing(tmp_path):
     report = Round(tmp_path, seed=5, num_jobs=6, num_kills=3).run()
     assert report.faults == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fuzz
+from tests.app import fuzz
 
 
 def test_mutated_documents_get_an_answer(start_server):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
+
+from tests.patience import wait_until
 
 proto = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
 
@@ -47,12 +47,8 @@ def test_a_trace_leads_from_the_request_into_the_process_of_the_solve(start_serv
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     live = start_server()
     parent = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
-    job = httpx.post(f"{live.url}/placements", json=tiny, headers={"traceparent": parent}, timeout=30).json()
-    deadline = time.monotonic() + 20
-    ours = {}
-    while time.monotonic() < deadline and not {"placewright.job", "placewright.solve"} <= set(ours):
-        ours = {span.name: span for span in spans if span.trace_id.hex() == parent.split("-")[1]}
-        time.sleep(0.05)
+    job = live.http.post("/placements", json=tiny, headers={"traceparent": parent}).json()
+    wait_until(lambda: {"placewright.job", "placewright.solve"} <= {span.name for span in spans})
     live.stop()
     ours = {span.name: span for span in spans if span.trace_id.hex() == parent.split("-")[1]}
     [request] = [span for name, span in ours.items() if "POST" in name]
@@ -66,8 +62,8 @@ def test_a_trace_leads_from_the_request_into_the_process_of_the_solve(start_serv
 
 def test_machines_get_a_json_object_a_line_that_names_the_placement(start_server, tiny):
     live = start_server(LOG_FORMAT="json")
-    job = httpx.post(f"{live.url}/placements", json=tiny, timeout=30).json()
-    httpx.get(f"{live.url}/placements/{job['id']}/status")
+    job = live.http.post("/placements", json=tiny).json()
+    live.http.get(f"/placements/{job['id']}/status")
     live.stop()
     lines = [json.loads(line) for line in live.log.read_text().splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
@@ -79,6 +75,6 @@ def test_machines_get_a_json_object_a_line_that_names_the_placement(start_server
 
 def test_people_get_the_placement_at_the_end_of_the_line(start_server, tiny):
     live = start_server()
-    job = httpx.post(f"{live.url}/placements", json=tiny, timeout=30).json()
+    job = live.http.post("/placements", json=tiny).json()
     live.stop()
     assert f"solve starts [placement={job['id']} attempt=1]" in live.log.read_text()

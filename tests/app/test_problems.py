@@ -6,24 +6,11 @@ import gzip
 import json
 import sqlite3
 
-import httpx
 import pytest
 
+from tests.app.problem_checks import check
+
 JSON = {"Content-Type": "application/json"}
-
-
-def check(answer, status, kind):
-    """The answer is the problem it should be; returned for a closer look."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == status
-    assert problem["type"] == f"urn:placewright:problem:{kind}"
-    assert problem["title"]
-    assert problem["detail"]
-    assert "Traceback" not in answer.text
-    assert ".py" not in answer.text
-    return problem
 
 
 def post(client, body, **headers):
@@ -193,12 +180,12 @@ def test_a_lost_database_is_unavailable_not_a_defect(start_server, tiny):
     live = start_server()
     with sqlite3.connect(live.database, timeout=10) as connection:
         connection.execute("ALTER TABLE placements RENAME TO lost")
-    check(httpx.get(f"{live.url}/readyz"), 503, "database-unavailable")
-    answer = httpx.post(f"{live.url}/placements", json=tiny)
+    check(live.http.get("/readyz"), 503, "database-unavailable")
+    answer = live.http.post("/placements", json=tiny)
     check(answer, 503, "database-unavailable")
     assert answer.headers["Retry-After"]
-    assert httpx.get(f"{live.url}/livez").status_code == 200
+    assert live.http.get("/livez").status_code == 200
     with sqlite3.connect(live.database, timeout=10) as connection:
         connection.execute("ALTER TABLE lost RENAME TO placements")
-    assert httpx.post(f"{live.url}/placements", json=tiny, timeout=30).status_code == 200
-    assert httpx.get(f"{live.url}/readyz").status_code == 200
+    assert live.http.post("/placements", json=tiny).status_code == 200
+    assert live.http.get("/readyz").status_code == 200

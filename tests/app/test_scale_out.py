@@ -8,15 +8,15 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
 import pytest
-from live_server import LiveServer
-from postgres_server import running_postgres
-from ray_cluster import RayCluster
-from slow_document import make_slow
 
 from solver.formats import native
 from solver.verification import verify
+from tests.app.live_server import LiveServer
+from tests.app.postgres_server import running_postgres
+from tests.app.ray_cluster import RayCluster
+from tests.app.slow_document import make_slow
+from tests.patience import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.scale_out, pytest.mark.timeout(400)]
 MARK = f"ray-{os.getpid()}"
@@ -46,14 +46,12 @@ def start(postgres, tmp_path):
     def run(command="serve", **settings):
         (folder := tmp_path / str(len(started))).mkdir()
         shared = {"DATABASE_URL": url, "LEASE_S": LEASE_S, "HEARTBEAT_INTERVAL_S": 1, "MAX_ATTEMPTS": 10}
-        live = LiveServer(folder, command, **shared | settings).start()
+        live = LiveServer(folder, command, **shared | settings)
         started.append(live)
-        return live
+        return live.start()
 
     yield run
-    for live in started:
-        live.kill()
-        assert not live.wait_for_no_processes(), "orphans"
+    assert not [pid for live in started for pid in live.close()], "orphans"
 
 
 def list_solves_on_nodes():
@@ -67,16 +65,6 @@ def list_solves_on_nodes():
         except OSError:
             continue
     return found
-
-
-def read_end(live, placement_id):
-    """The finished job, as that server tells it."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        job = httpx.get(f"{live.url}/placements/{placement_id}", headers={"Prefer": "wait=10"}, timeout=30).json()
-        if job["finished_at"]:
-            return job
-    raise AssertionError(f"not in time: {job}")
 
 
 def test_nodes_dispatchers_and_servers_die_and_every_job_ends_once(start, cluster):
@@ -97,8 +85,8 @@ def test_nodes_dispatchers_and_servers_die_and_every_job_ends_once(start, cluste
     servers[0].kill()
     start("dispatch", **on_ray)
 
-    jobs = [read_end(servers[1], placement_id) for placement_id in ids]
-    follower.join(30)
+    jobs = [servers[1].wait_for_end(placement_id) for placement_id in ids]
+    follower.join(PATIENCE_S)
     assert [job["state"] for job in jobs] == ["succeeded"] * len(ids)
     assert max(job["attempt"] for job in jobs) > 1, "nothing was interrupted"
     for before, job in zip(seen, jobs, strict=False):
@@ -111,7 +99,7 @@ def test_nodes_dispatchers_and_servers_die_and_every_job_ends_once(start, cluste
     assert streamed.count("end") == 1
     assert streamed[-1] == "end"
     other = start(RUN_DISPATCHER=False)
-    assert [read_end(other, placement_id) for placement_id in ids] == jobs
+    assert [other.wait_for_end(placement_id) for placement_id in ids] == jobs
     _wait_for_no_solves()
 
 
@@ -122,8 +110,8 @@ def test_cancelling_reaches_the_node(start, cluster):
     solves = list_solves_on_nodes()
     niceness = {os.getpriority(os.PRIO_PROCESS, pid) for pid in solves}  # the forkserver's, which is Ray's, and its own
     assert max(niceness) > min(niceness), "it leaves the cores to the node"
-    httpx.post(f"{server.url}/placements/{job['id']}/cancel")
-    ended = read_end(server, job["id"])
+    server.http.post(f"/placements/{job['id']}/cancel")
+    ended = server.wait_for_end(job["id"])
     assert ended["state"] == "cancelled"
     assert ended["result"]["objective_value"] <= job["result"]["objective_value"]
     _wait_for_no_solves()
@@ -135,15 +123,12 @@ def test_a_paused_dispatcher_does_not_overwrite_its_successor(start):
     job = server.wait_for_incumbent(server.submit(make_slow(time_limit_s=8)))
     paused.process.send_signal(signal.SIGSTOP)
     start("dispatch", SLOTS=1)
-    ended = read_end(server, job["id"])
+    ended = server.wait_for_end(job["id"])
     assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
     paused.process.send_signal(signal.SIGCONT)
-    deadline = time.monotonic() + 20
-    while "taken over" not in paused.log.read_text() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert "taken over" in paused.log.read_text()
+    assert wait_until(lambda: "taken over" in paused.log.read_text())
     assert not paused.list_solves()
-    assert read_end(server, job["id"]) == ended
+    assert server.wait_for_end(job["id"]) == ended
 
 
 def test_a_key_is_one_key_on_all_servers(start):
@@ -153,7 +138,7 @@ def test_a_key_is_one_key_on_all_servers(start):
 
     def send(server):
         headers = {"Idempotency-Key": "one", "Prefer": "respond-async"}
-        answers.append(httpx.post(f"{server.url}/placements", json=make_slow(time_limit_s=1), headers=headers))
+        answers.append(server.http.post("/placements", json=make_slow(time_limit_s=1), headers=headers))
 
     threads = [threading.Thread(target=send, args=(servers[number % 2],)) for number in range(8)]
     for thread in threads:
@@ -162,16 +147,13 @@ def test_a_key_is_one_key_on_all_servers(start):
         thread.join()
     assert {answer.status_code for answer in answers} <= {200, 202, 409}
     assert len({answer.json()["id"] for answer in answers if answer.status_code != 409}) == 1
-    assert len(httpx.get(f"{servers[0].url}/placements").json()["placements"]) == 1
+    assert len(servers[0].http.get("/placements").json()["placements"]) == 1
 
 
 def _follow(server, placement_id, kinds):
-    with httpx.stream("GET", f"{server.url}/placements/{placement_id}/events", timeout=120) as answer:
+    with server.http.stream("GET", f"/placements/{placement_id}/events") as answer:
         kinds.extend(line.removeprefix("event: ") for line in answer.iter_lines() if line.startswith("event: "))
 
 
 def _wait_for_no_solves():
-    deadline = time.monotonic() + 15
-    while (left := list_solves_on_nodes()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left, "orphans on the nodes"
+    assert wait_until(lambda: not list_solves_on_nodes()), "orphans on the nodes"

@@ -26,7 +26,7 @@ def refuse(tmp_path):
     def run(*arguments, database="jobs.sqlite3"):
         environment = os.environ | {"PLACEWRIGHT_DATABASE_URL": f"sqlite:///{tmp_path / database}"}
         command = [sys.executable, "-m", "app", "serve", *map(str, arguments)]
-        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
         assert (process.returncode, process.stdout) == (2, "")
         [line] = process.stderr.splitlines()
         return line

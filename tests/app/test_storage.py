@@ -12,7 +12,6 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from postgres_server import running_postgres
 from sqlalchemy import select, text
 
 from app import database as database_module
@@ -31,6 +30,7 @@ from app.placement_records import (
 from app.placements import PlacementStore
 from app.schemas import CancelMode, State
 from app.tables import Base, DeliveryRow
+from tests.app.postgres_server import running_postgres
 
 ERROR = {"type": "urn:x", "title": "x", "status": 500, "detail": "x"}
 VERSIONS = "placewright=1"

@@ -12,10 +12,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
 from pydantic import ValidationError
-from test_problems import check
 
 from app import courier, webhooks
 from app.courier import Courier
@@ -27,6 +25,8 @@ from app.schemas import State
 from app.settings import Settings
 from app.tables import DeliveryRow
 from app.webhooks import DeliveryFailed, UnusableAddress, check_address, deliver, secret_of, sign
+from tests.app.problem_checks import check
+from tests.patience import wait_until
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -54,10 +54,8 @@ class Receiver:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def wait_for(self, count):
-        deadline = time.monotonic() + 20
-        while len(self.got) < count and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert len(self.got) == count
+        """Until it has got so many, or already more."""
+        assert wait_until(lambda: len(self.got) >= count), self.got
 
 
 @pytest.fixture
@@ -231,7 +229,7 @@ def test_a_message_is_tried_again_with_the_same_id_and_survives_a_restart(tmp_pa
 def test_the_service_tells_when_a_placement_has_ended(start_server, receiver, tiny):
     live = start_server(WEBHOOK_SECRET=SECRET, WEBHOOK_ALLOW_PRIVATE=True)
     params = {"webhook_url": f"{receiver.url}/done"}
-    job = httpx.post(f"{live.url}/placements", params=params, json=tiny, timeout=30).json()
+    job = live.http.post("/placements", params=params, json=tiny).json()
     receiver.wait_for(1)
     [(path, headers, body)] = receiver.got
     assert path == "/done"
@@ -252,4 +250,4 @@ def test_a_service_without_webhooks_says_so(client, tiny):
 def test_a_service_with_webhooks_sends_none_into_the_private_network(start_server, tiny):
     live = start_server(WEBHOOK_SECRET=SECRET)
     params = {"webhook_url": "https://127.0.0.1/"}
-    check(httpx.post(f"{live.url}/placements", params=params, json=tiny), 422, "invalid-parameter")
+    check(live.http.post("/placements", params=params, json=tiny), 422, "invalid-parameter")

@@ -12,6 +12,7 @@ from app.auth.scopes import Scope
 from app.database import Database
 from tests.app.live_server import LiveServer
 from tests.app.slow_document import make_slow
+from tests.patience import PATIENCE_S
 
 EXAMPLES = Path(__file__).parents[2] / "app" / "static" / "examples"
 
@@ -53,11 +54,11 @@ class GuardedServer(LiveServer):
     def connect(self, *, key=None, **options):
         """A client that shows a key, by default a new one made with these options."""
         key = key or self.make_key(**options)
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE_S)
 
-    def __exit__(self, *_):
-        super().__exit__()
+    def close(self):
         self._store.close()
+        return super().close()
 
 
 @pytest.fixture(scope="session")
@@ -77,5 +78,4 @@ def start_guarded(tmp_path):
         return live.start()
 
     yield start
-    for live in started:
-        live.__exit__()
+    assert not [pid for live in started for pid in live.close()], "orphans"

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from app.auth.allowance import Allowance
@@ -52,8 +51,7 @@ def test_there_are_routes_to_try():
 
 @pytest.mark.parametrize(("method", "path"), GUARDED, ids=" ".join)
 def test_nothing_happens_without_a_key(guarded, method, path):
-    with httpx.Client(base_url=guarded.url) as http:
-        answer = ask(http, method, path)
+    answer = ask(guarded.http, method, path)
     assert answer.status_code == 401
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="placewright"'
@@ -71,14 +69,14 @@ def test_nothing_happens_without_a_key(guarded, method, path):
     ],
 )
 def test_a_wrong_credential_is_no_credential(guarded, credential):
-    answer = httpx.get(f"{guarded.url}/placements/x", headers={"Authorization": credential.encode("latin-1")})
+    answer = guarded.http.get("/placements/x", headers={"Authorization": credential.encode("latin-1")})
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="placewright"')
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/docs", "/openapi.json"])
 def test_some_things_are_open(guarded, path):
-    assert httpx.get(f"{guarded.url}{path}").status_code == 200
+    assert guarded.http.get(path).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), OF_ONE_PLACEMENT, ids=" ".join)
@@ -163,8 +161,8 @@ def test_an_admin_may_act_for_any_tenant(guarded, theirs):
 
 def test_without_authentication_nobody_can_name_a_tenant(start_guarded):
     live = start_guarded(AUTHENTICATION="off")
-    assert httpx.get(f"{live.url}/placements/x").status_code == 404
-    assert httpx.get(f"{live.url}/placements/x", headers={"Placewright-Tenant": "acme"}).status_code == 403
+    assert live.http.get("/placements/x").status_code == 404
+    assert live.http.get("/placements/x", headers={"Placewright-Tenant": "acme"}).status_code == 403
 
 
 # --- how much --------------------------------------------------------------------------------------------------------
@@ -201,20 +199,21 @@ def test_a_key_may_have_so_many_placements_at_once(guarded, slow, tiny):
         assert "may have 2" in refused.json()["detail"]
         for answer in running:
             http.post(f"/placements/{answer.json()['id']}/cancel", json={"mode": "discard"})
-            http.get(f"/placements/{answer.json()['id']}", headers={"Prefer": "wait=30"})
+            http.get(f"/placements/{answer.json()['id']}", headers={"Prefer": "wait=100"})
         assert http.post("/placements", json=tiny).status_code == 200
 
 
 def test_a_repeated_request_is_no_second_placement(guarded, tiny):
-    with guarded.connect(tenant="again", allowance=Allowance(cpu_seconds_per_day=31.0)) as http:
+    with guarded.connect(tenant="again", allowance=Allowance(cpu_seconds_per_day=30.001)) as http:
         document = tiny | {"solver": {"time_limit_s": 30, "workers": 1}}
         headers = {"Idempotency-Key": "once"}
         answers = [http.post("/placements", json=document, headers=headers) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 200]
+        assert len({answer.json()["id"] for answer in answers}) == 1
 
 
 def test_a_key_may_use_so_many_cpu_seconds(guarded, tiny, slow):
-    with guarded.connect(tenant="frugal", allowance=Allowance(cpu_seconds_per_day=40.0)) as http:
+    with guarded.connect(tenant="frugal", allowance=Allowance(cpu_seconds_per_day=59.0)) as http:
         greedy = http.post("/placements", json=tiny | {"solver": {"time_limit_s": 30, "workers": 2}})
         assert greedy.status_code == 429
         assert "60 CPU-seconds" in greedy.json()["detail"]
@@ -234,22 +233,24 @@ def test_a_key_may_use_so_many_cpu_seconds(guarded, tiny, slow):
 # --- what is written down --------------------------------------------------------------------------------------------
 
 
-def test_changes_and_refusals_are_in_the_audit_log(start_guarded, tiny):
+def test_changes_and_refusals_are_in_the_audit_log(start_guarded, slow):
     live = start_guarded()
     key = live.make_key(tenant="acme")
     with live.connect(key=key) as http:
-        placement = http.post("/placements", json=tiny, headers={"Prefer": "respond-async"}).json()
-        http.get(f"/placements/{placement['id']}", headers={"Prefer": "wait=30"})
-        http.delete(f"/placements/{placement['id']}")
-    httpx.get(f"{live.url}/placements/x", headers={"Authorization": "Bearer pw_guess"})
+        placement = http.post("/placements", json=slow, headers={"Prefer": "respond-async"}).json()
+        http.post(f"/placements/{placement['id']}/cancel", json={"mode": "discard"})
+        http.get(f"/placements/{placement['id']}", headers={"Prefer": "wait=100"})
+        assert http.delete(f"/placements/{placement['id']}").status_code == 204
+    live.http.get("/placements/x", headers={"Authorization": "Bearer pw_guess"})
     live.stop()
     log = live.log.read_text()
     lines = [line for line in log.splitlines() if "placewright.audit" in line]
-    assert len(lines) == 3, log
+    assert len(lines) == 4, log
     key_id = key.split("_")[1]
-    made, deleted, refused = lines
+    made, cancelled, deleted, refused = lines
     who = f"tenant=acme key={key_id} client=127.0.0.1"
     assert f"answered [{who} method=POST route=/placements placement={placement['id']} status=202]" in made
+    assert f"route=/placements/{{placement_id}}/cancel placement={placement['id']} status=202]" in cancelled
     assert "method=DELETE" in deleted
     assert f"placement={placement['id']}" in deleted
     assert "turned away [client=127.0.0.1 method=GET route=/placements/{placement_id} status=401]" in refused

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
 
 from app.auth.keys import make_text
@@ -106,4 +105,4 @@ def test_a_key_opens_a_running_server(run, start_guarded, monkeypatch):
     monkeypatch.setenv("PLACEWRIGHT_DATABASE_URL", f"sqlite:///{live.database}")
     made = run("keys", "create", "--name", "me")[1]
     headers = {"Authorization": f"Bearer {made['key']}"}
-    assert httpx.get(f"{live.url}/limits", headers=headers).status_code == 200
+    assert live.http.get("/limits", headers=headers).status_code == 200

@@ -6,13 +6,13 @@ import asyncio
 
 import httpx
 import pytest
-from issuer import ISSUER, Issuer, make_verifier, sign
 
 from app.auth.allowance import NO_BOUNDS
 from app.auth.keys import KeyStore
 from app.auth.scopes import Scope
 from app.main import create_app
 from app.settings import Settings
+from tests.auth.issuer import ISSUER, Issuer, make_verifier, sign
 
 
 @pytest.fixture

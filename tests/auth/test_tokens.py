@@ -9,11 +9,11 @@ import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from issuer import EC_KEY, ISSUER, OTHER_RSA_KEY, RSA_KEY, Issuer, make_verifier, public, sign
 from jwt.algorithms import RSAAlgorithm
 
 from app.auth import tokens as module
 from app.auth.tokens import IssuerUnreachable, TokenRefused
+from tests.auth.issuer import EC_KEY, ISSUER, OTHER_RSA_KEY, RSA_KEY, Issuer, make_verifier, public, sign
 
 
 @pytest.fixture

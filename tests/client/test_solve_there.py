@@ -17,6 +17,7 @@ from app.remote import search_there
 from solver.formats import native
 from solver.solve import solve
 from tests.app.live_server import LiveServer
+from tests.patience import PATIENCE_S
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = EXAMPLES / "tiny.json"
@@ -202,7 +203,7 @@ def test_an_interrupt_cancels_once_and_keeps_the_best(answer_with, tiny_result):
 
         def __iter__(self):
             yield f"id: 1\nevent: incumbent\ndata: {json.dumps(self._step)}\n\n".encode()
-            assert cancelled.wait(20)
+            assert cancelled.wait(PATIENCE_S)
             yield b"id: 2\nevent: end\ndata: {}\n\n"
 
     answer_with(handle)
