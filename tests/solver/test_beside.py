@@ -86,5 +86,5 @@ def test_a_solve_leaves_no_thread_behind(solve, partition):
         solve(instance, workers=2, time_limit_s=time_limit_s)
         left = [thread for thread in threading.enumerate() if thread not in before and thread.name != HIGHS]
         for thread in left:
-            thread.join(1.0)  # It may have told its result, and not have ended quite.
+            thread.join(60)  # It may have told its result, and not have ended quite.
         assert not [thread.name for thread in left if thread.is_alive()]
