@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+WARM_UP := $(BIN)/python -c 'from solver.warm_up import warm_up; warm_up()'
 
 .PHONY: help install demo serve test lint audit format openapi bench lock clean test-deep test-faults test-fuzz test-load test-scale-out
 
@@ -16,7 +17,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	rm -rf solver/__pycache__/kernels-*
-	$(BIN)/python -c 'from solver.warm_up import warm_up; warm_up()'
+	$(WARM_UP)
 	touch $@
 
 demo: install ## place the example graph and print placement, stages and gap
@@ -27,9 +28,11 @@ serve: install ## the HTTP service on 127.0.0.1:8000
 
 SPREAD := --numprocesses logical --maxprocesses 4 --dist worksteal
 test: install ## the whole test suite, in as many processes as there are cores, at most 4
+	$(WARM_UP)
 	$(BIN)/python -m pytest $(SPREAD)
 
 test-deep: install ## the whole test suite with 5 times as many random instances
+	$(WARM_UP)
 	PLACEWRIGHT_TEST_DEPTH=5 $(BIN)/python -m pytest $(SPREAD) --timeout 1500
 
 test-scale-out: install ## PostgreSQL, a Ray cluster, several servers and dispatchers, all of them killed
@@ -37,22 +40,22 @@ test-scale-out: install ## PostgreSQL, a Ray cluster, several servers and dispat
 	$(BIN)/python -m pytest -m scale_out tests/app
 
 test-faults: install ## 50 rounds of SIGKILL at random moments, 20 jobs each
-	$(BIN)/python tests/app/faults.py
+	$(BIN)/python -m tests.app.faults
 
 test-load: install ## latencies, a long queue, many streams, 5,000 jobs in a row
-	$(BIN)/python tests/app/load.py
+	$(BIN)/python -m tests.app.load
 
 test-fuzz: install ## 10,000 mutated documents
-	$(BIN)/python tests/app/fuzz.py
+	$(BIN)/python -m tests.app.fuzz
 
-lint: install audit ## style, types, the direction of imports, known weaknesses
+lint: install ## style, types, the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m app.openapi_file | diff -u openapi.json - || { echo "openapi.json is not what the service says: make openapi"; exit 1; }
 
-audit: install ## known weaknesses of the locked dependencies
+audit: install ## known weaknesses of the locked dependencies; before a release, and now and then
 	$(BIN)/python .ci/audit.py
 
 format: install ## rewrite the sources in the house style
