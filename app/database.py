@@ -18,13 +18,15 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 5_067_224
 """Of PostgreSQL's advisory locks; any number does that nothing else takes."""
+OUTAGES = (OperationalError, InternalError, PoolTimeout)
+"""What a database raises that is away, full or read-only, and may soon be well again."""
 _IDLE_MS = 5000
 """How long a transaction may be open with nothing going on in it."""
 
@@ -100,9 +102,9 @@ class Database:
 
 
 def log_failure(log: logging.Logger, message: str, error: Exception, **names: object) -> None:
-    """Log a failure: a line when the database is away or full, which comes over and over; else with its traceback."""
-    if isinstance(error, OperationalError | PoolTimeout):
-        reason = str(error.orig if isinstance(error, OperationalError) else error).strip().partition("\n")[0]
+    """Log a failure: a line for an outage of the database, which comes over and over; else with its traceback."""
+    if isinstance(error, OUTAGES):
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
         log.warning("%s: %s", message, reason, extra=names)
     else:
         log.error("%s", message, exc_info=error, extra=names)

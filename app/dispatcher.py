@@ -42,8 +42,7 @@ class Dispatcher:
         self._announced = -math.inf
         self._thread = threading.Thread(target=self._loop, name="dispatcher")
         self._chores: list[_Chore] = [
-            _Chore(settings.heartbeat_interval_s, self._renew),
-            _Chore(settings.heartbeat_interval_s, self._recover),
+            _Chore(settings.heartbeat_interval_s, self._look_after_leases),
             _Chore(_EXPIRY_INTERVAL_S, self._expire),
             _Chore(_TICK_S, self._obey_cancels),
         ]
@@ -164,6 +163,10 @@ class Dispatcher:
                 del self._jobs[lease.id]
             self._threads.discard(threading.current_thread())
             self._wake.set()
+
+    def _look_after_leases(self) -> None:
+        self._renew()  # first: after an outage our own have run out too
+        self._recover()
 
     def _renew(self) -> None:
         with self._changing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import log_failure
+from app.database import OUTAGES, log_failure
 from app.engines import Outcome, StopCause
 from app.leases import Lease, LeaseStore
 from app.problems import describe
@@ -18,13 +19,14 @@ from app.schemas import Problem, State
 from solver.result import StopReason
 
 _WRITE_DELAYS_S = (0.2, 1.0, 5.0)
+"""Between tries to write the end of a solve; the last one over and over."""
 _STOP_REASONS = {StopCause.OVERRUN: StopReason.TIME_LIMIT, StopCause.MEMORY: StopReason.MEMORY_LIMIT}
 _WORTH_ANOTHER_TRY = "solver-died"
 _log = logging.getLogger(__name__)
 
 
 class RunningJob:
-    """The :class:`app.engines.Watch` of a leased job. A database that fails for a while loses nothing that counts."""
+    """The :class:`app.engines.Watch` of a leased job. An outage of the database loses nothing that counts."""
 
     def __init__(self, leases: LeaseStore, lease: Lease, *, lease_s: float, max_attempts: int) -> None:
         self.lease = lease
@@ -35,6 +37,7 @@ class RunningJob:
         self._began: float | None = None
         self._renewed = time.monotonic()
         self._order: StopCause | None = None
+        self._is_shutting_down = False
         self._ordering = threading.Lock()
 
     @property
@@ -45,6 +48,7 @@ class RunningJob:
     def order_stop(self, cause: StopCause) -> None:
         """End the solve. A later order counts only when it is the harder one."""
         with self._ordering:
+            self._is_shutting_down |= cause is StopCause.SHUTDOWN
             if self._order is None or (cause.is_unkind and not self._order.is_unkind):
                 self._order = cause
 
@@ -87,7 +91,7 @@ class RunningJob:
             LeaseLost: that is no longer our business.
         """
         if self._unstored != ([], None):
-            self._retry(self._store_unstored)
+            self._insist(self._store_unstored)
         result, error, cause = outcome.result, outcome.error, outcome.stop_cause
         was_interrupted = result is None or result["stop_reason"] == StopReason.CANCELLED
         if cause in (StopCause.SHUTDOWN, StopCause.LEASE_LOST) and was_interrupted:
@@ -128,7 +132,7 @@ class RunningJob:
         stop_reason: StopReason | None = None,
     ) -> str:
         problem = None if error is None else error.model_dump(exclude_none=True)
-        self._retry(
+        self._insist(
             lambda: self._leases.finish(
                 self.lease, state, outcome.elapsed_s, result=result, error=problem, stop_reason=stop_reason
             )
@@ -136,7 +140,7 @@ class RunningJob:
         return state
 
     def _requeue(self, best: dict[str, Any] | None, elapsed_s: float, *, counts: bool) -> str:
-        self._retry(lambda: self._leases.requeue(self.lease, best, elapsed_s, counts=counts))
+        self._insist(lambda: self._leases.requeue(self.lease, best, elapsed_s, counts=counts))
         return "queued_again"
 
     def _store_unstored(self) -> None:
@@ -148,11 +152,15 @@ class RunningJob:
         value = result["objective_value"]
         return self._best_value is not None and (value is None or value > self._best_value)
 
-    def _retry(self, write: Callable[[], None]) -> None:
-        for delay_s in _WRITE_DELAYS_S:
+    def _insist(self, write: Callable[[], None]) -> None:
+        """Write, however long the outage: the fence says whether the job is still ours. A shutdown waits for less."""
+        for num_failures in itertools.count():
             try:
-                return write()
-            except SQLAlchemyError as error:
+                write()
+            except OUTAGES as error:
+                if self._is_shutting_down and num_failures >= len(_WRITE_DELAYS_S):
+                    raise
                 log_failure(_log, "cannot store the end of the solve; trying again", error, placement=self.lease.id)
-                time.sleep(delay_s)
-        return write()
+                time.sleep(_WRITE_DELAYS_S[min(num_failures, len(_WRITE_DELAYS_S) - 1)])
+            else:
+                return

@@ -7,9 +7,10 @@ import threading
 from functools import partial
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from app import supervision
+from app import running_job, supervision
 from app.database import Database
 from app.dispatcher import Dispatcher
 from app.engines import Outcome
@@ -19,6 +20,7 @@ from app.metrics import Metrics
 from app.placement_records import NewPlacement
 from app.placements import PlacementStore
 from app.problems import describe
+from app.schemas import State
 from app.settings import Settings
 from tests.patience import PATIENCE_S, wait_until
 
@@ -30,6 +32,8 @@ class Engine:
 
     def __init__(self):
         self.is_warm, self.was_stopped, self.has_run = threading.Event(), threading.Event(), threading.Event()
+        self.may_end = threading.Event()
+        self.may_end.set()
 
     def start(self):
         pass
@@ -45,6 +49,7 @@ class Engine:
     def run(self, _task, watch):
         watch.note_start()
         self.has_run.set()
+        self.may_end.wait(PATIENCE_S)
         return Outcome(None, describe("solver-defect", "it has no solver"))
 
     def stop(self):
@@ -96,6 +101,35 @@ def test_a_dispatcher_that_cannot_write_is_not_ready(parts, monkeypatch, caplog)
     failures = [record for record in caplog.records if "disk is full" in record.getMessage()]
     assert failures
     assert all(record.exc_info is None and "\n" not in record.getMessage() for record in failures), "a line each"
+
+
+def test_an_outage_that_outlasts_the_lease_does_not_cost_the_end_of_a_solve(parts, monkeypatch):
+    _, engine, placements = parts
+    monkeypatch.setattr(running_job, "_WRITE_DELAYS_S", (0.01,))
+    engine.may_end.clear()
+    engine.is_warm.set()
+    job, _ = placements.create(NEW)
+    assert engine.has_run.wait(PATIENCE_S)
+    fails = {"renew": [], "finish": []}
+
+    def failing(name):
+        def fail(*_, **__):
+            fails[name].append(name)
+            raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
+
+        return fail
+
+    with monkeypatch.context() as broken:
+        for name in fails:
+            broken.setattr(LeaseStore, name, failing(name))
+        engine.may_end.set()
+        with placements._database.write() as session:
+            session.execute(text("UPDATE placements SET lease_until = '2000-01-01 00:00:00.000000'"))
+        wait_until(lambda: all(len(calls) > 5 for calls in fails.values()))
+        assert placements.read_summary("default", job).state is State.RUNNING
+    wait_until(lambda: placements.read_summary("default", job).state.is_terminal)
+    summary = placements.read_summary("default", job)
+    assert (summary.attempt, summary.error["type"]) == (1, "urn:placewright:problem:solver-defect")
 
 
 def test_a_dispatcher_that_gets_ready_can_be_stopped(parts):

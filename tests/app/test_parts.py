@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from app import running_job
 from app.engines import Outcome, StopCause
 from app.leases import Lease
 from app.preferences import Preferences, parse_preferences
@@ -170,6 +172,53 @@ def test_an_interrupted_search_says_why_it_ended(cause, reason):
     RunningJob(storage, lease, lease_s=30, max_attempts=3).conclude(Outcome(result(5.0, "cancelled"), None, cause))
     [(_, _, _, fields)] = storage.calls
     assert fields["result"]["stop_reason"] == reason
+
+
+class Away(Recorder):
+    """A storage that fails so many times with this error, and then works."""
+
+    def __init__(self, times, error):
+        super().__init__()
+        self.failures = iter([error] * times)
+
+    def finish(self, *_, **__):
+        for error in self.failures:
+            raise error
+        self.calls.append("finish")
+
+
+AWAY = OperationalError("UPDATE", {}, Exception("the database is away"))
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """A job that is about to end."""
+    monkeypatch.setattr(running_job, "_WRITE_DELAYS_S", (0.001, 0.001))
+    lease = Lease("id", "me", 1, 1, 1.0, 9.0, 1, b"", None, objective_value=None, best_bound=None)
+    return lambda storage: RunningJob(storage, lease, lease_s=30, max_attempts=3)
+
+
+def test_the_end_of_a_solve_is_kept_until_it_can_be_written(unhurried):
+    storage = Away(50, AWAY)
+    unhurried(storage).conclude(Outcome(result(5.0), None))
+    assert storage.calls == ["finish"]
+
+
+def test_a_shutdown_does_not_wait_for_the_database_for_ever(unhurried):
+    storage = Away(50, AWAY)
+    job = unhurried(storage)
+    job.order_stop(StopCause.CANCEL)
+    job.order_stop(StopCause.SHUTDOWN)
+    with pytest.raises(OperationalError):
+        job.conclude(Outcome(result(5.0), None))
+    assert len(list(storage.failures)) == 47
+
+
+def test_what_no_waiting_mends_is_not_tried_again(unhurried):
+    storage = Away(50, ProgrammingError("UPDATE", {}, Exception("no such column")))
+    with pytest.raises(ProgrammingError):
+        unhurried(storage).conclude(Outcome(result(5.0), None))
+    assert len(list(storage.failures)) == 49
 
 
 def test_a_lease_that_cannot_be_renewed_ends_its_solve_in_time():
