@@ -15,7 +15,7 @@ from importlib.metadata import version
 from types import FrameType
 
 import uvicorn
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
@@ -30,12 +30,11 @@ from app.logs import configure_logs
 from app.metrics import MeasuredRequests
 from app.openapi import install_documentation
 from app.problems import BodyLimitProblems, install_handlers
+from app.request_body import Door
 from app.routes import operation_router, placements_router
 from app.runtime import Runtime
 from app.settings import Settings
 
-_PARSERS = 2
-"""Documents read at once; each may take a core for seconds."""
 _LEAST_GZIP_BYTES = 1024
 _log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ def create_app(settings: Settings | None = None, *, has_placements: bool = True)
     runtime = Runtime(settings)
     app.state.runtime = runtime
     app.state.guard = Guard(settings, KeyStore(runtime.database))
-    app.state.door = CapacityLimiter(_PARSERS)
+    app.state.door = Door(settings.max_body_bytes)
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_GZIP_BYTES, compresslevel=3)
     if settings.cors_origins:
         app.add_middleware(

@@ -87,7 +87,7 @@ _PROBLEMS = {
         "The key asks too often or has all it may have, the queue is full, or no core is free for what must not wait.",
         "rate-limited",
     ),
-    503: ("The job database or the dispatcher is not available.", "database-unavailable"),
+    503: ("The job database or the dispatcher is not available, or too much waits to be read.", "database-unavailable"),
 }
 _FAULT = Issue("missing_field", "the field 'graph' is missing", ("graph",), "add the field")
 
@@ -159,6 +159,7 @@ EVALUATION_BODY: dict[str, Any] = {
 }
 CANCELLATION_BODY: dict[str, Any] = {
     "required": False,
+    "description": "At most 4096 bytes.",
     "content": {
         "application/json": {
             "schema": {"$ref": _REF.format(model=Cancellation.__name__)},

@@ -51,6 +51,7 @@ _TITLES = {
     "time-limit-overrun": "The solve overran its time limit and had to be killed",
     "too-many-attempts": "The solve was interrupted too often",
     "waited-too-long": "The job waited for longer than it was willing to",
+    "too-busy": "The service has too much to read",
     "unreadable-document": "The document cannot be read",
     "unsupported-instance": "No method here solves this instance as stated",
     "unsupported-media-type": "The request body must be JSON",

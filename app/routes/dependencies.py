@@ -6,13 +6,13 @@ import re
 from http import HTTPStatus
 from typing import Annotated
 
-from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 
 from app.identity import IdentityOf
 from app.placement_records import PlacementNotFound, Summary
 from app.preferences import Preferences, parse_preferences
 from app.problems import ProblemError, describe
+from app.request_body import Door
 from app.runtime import Runtime
 from app.settings import Settings
 from app.threads import read
@@ -35,9 +35,9 @@ def _preferences(request: Request) -> Preferences:
     return parse_preferences(request.headers.getlist("prefer"))
 
 
-def _door(request: Request) -> CapacityLimiter:
-    limiter: CapacityLimiter = request.app.state.door
-    return limiter
+def _door(request: Request) -> Door:
+    door: Door = request.app.state.door
+    return door
 
 
 def reject_unknown(placement_id: str) -> ProblemError:
@@ -58,8 +58,7 @@ def _placement_id(
 SettingsOf = Annotated[Settings, Depends(_settings)]
 RuntimeOf = Annotated[Runtime, Depends(_runtime)]
 PreferencesOf = Annotated[Preferences, Depends(_preferences)]
-DoorOf = Annotated[CapacityLimiter, Depends(_door)]
-"""Few documents are read at a time: each takes memory and a core, and together they would starve the event loop."""
+DoorOf = Annotated[Door, Depends(_door)]
 PlacementId = Annotated[str, Depends(_placement_id)]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -12,7 +11,6 @@ from app.admission import evaluate, list_issues
 from app.identity import IdentityOf
 from app.openapi import EVALUATION_BODY, REQUEST_BODY, document_problems
 from app.problems import list_issue_records
-from app.request_body import read_document
 from app.responses import AsciiJSONResponse
 from app.routes.dependencies import DoorOf, SettingsOf
 from app.schemas import Evaluation, Validation
@@ -31,9 +29,8 @@ router = APIRouter(tags=["documents"])
 async def validate_document(request: Request, identity: IdentityOf, settings: SettingsOf, door: DoorOf) -> Response:
     """Every fault of the document, and how large the problem is. A faulty document is a 200 with `valid: false`."""
     del identity  # anybody may ask
-    document = await read_document(request, settings.max_body_bytes)
 
-    def check() -> dict[str, Any]:
+    def check(document: bytes) -> dict[str, Any]:
         instance, issues, is_supported = list_issues(document)
         return {
             "valid": not issues,
@@ -43,7 +40,7 @@ async def validate_document(request: Request, identity: IdentityOf, settings: Se
             "size": None if instance is None else _measure(instance),
         }
 
-    return AsciiJSONResponse(await to_thread.run_sync(check, limiter=door))
+    return AsciiJSONResponse(await door.read(request, check))
 
 
 @router.post(
@@ -59,12 +56,11 @@ async def evaluate_placement(request: Request, identity: IdentityOf, settings: S
     With `explain` also why: what binds it, the dearest tensors, what moving operators would do, what would help.
     """
     del identity
-    document = await read_document(request, settings.max_body_bytes)
 
-    def run() -> Response:
+    def run(document: bytes) -> Response:
         return AsciiJSONResponse(evaluate(document, settings.max_issues))
 
-    return await to_thread.run_sync(run, limiter=door)
+    return await door.read(request, run)
 
 
 def _measure(instance: Instance) -> dict[str, int]:

@@ -30,7 +30,7 @@ from app.placement_records import (
     Summary,
 )
 from app.problems import ProblemError, describe, reject_parameter
-from app.request_body import read_document
+from app.request_body import read_note
 from app.request_options import IdempotencyKey, RequestOptions, RequestOptionsOf
 from app.responses import AsciiJSONResponse, answer_placement, describe_status, has_tag, retry_after, tag_of
 from app.routes.dependencies import (
@@ -76,13 +76,12 @@ async def create_placement(
     the wait has run out. The job goes on in any case, also when the client hangs up. A proof that no placement exists
     and the best placement at the time limit are both `succeeded`; `result.status` says which.
     """
-    document = await read_document(request, settings.max_body_bytes)
-    new = await to_thread.run_sync(_prepare, document, options, identity, runtime, idempotency_key, limiter=door)
-    del document
+    new = await door.read(request, lambda document: _prepare(document, options, identity, runtime, idempotency_key))
     try:
         placement_id, _is_new = await to_thread.run_sync(runtime.placements.create, new)
     except (KeyInFlight, KeyReused, NoFreeSlots, QueueFull, QuotaExceeded, StartNotUsable) as error:
         raise _refuse(error) from error
+    del new  # the document need not wait for the answer
     wait_s = preferences.choose_wait(settings.default_wait_s, settings.max_wait_s)
     async with runtime.waiting.answering(placement_id, has_key=idempotency_key is not None):
         try:
@@ -189,8 +188,7 @@ async def cancel_placement(
     `keep_best` (the default) keeps the best placement found, with its bound; `discard` drops it and is faster.
     Cancelling again changes nothing; 409 when the placement has ended by itself.
     """
-    document = await read_document(request, settings.max_body_bytes, may_be_empty=True)
-    mode = read_cancellation(document, settings.max_issues).mode
+    mode = read_cancellation(await read_note(request), settings.max_issues).mode
 
     def cancel() -> Summary:
         runtime.placements.cancel(identity.tenant, placement_id, mode)

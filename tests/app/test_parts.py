@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import subprocess
 import sys
@@ -16,8 +15,7 @@ from app import running_job
 from app.engines import Outcome, StopCause
 from app.leases import Lease
 from app.preferences import Preferences, parse_preferences
-from app.problems import ProblemError, describe
-from app.request_body import decompress
+from app.problems import describe
 from app.running_job import RunningJob
 from app.schemas import State
 from app.settings import Settings, count_cores, measure_memory
@@ -50,15 +48,6 @@ def test_preferences(headers, expected):
 def test_waits(preferences, wait_s, applied):
     assert preferences.choose_wait(60, 600) == wait_s
     assert preferences.describe_applied(wait_s, is_async=True) == applied
-
-
-def test_decompress_stops_at_the_limit_across_members():
-    member = gzip.compress(b"x" * 600)
-    assert decompress(member, 600) == b"x" * 600
-    with pytest.raises(ProblemError) as caught:
-        decompress(member + member, 1000)
-    assert caught.value.problem.status == 413
-    assert decompress(member + member, 1200) == b"x" * 1200
 
 
 def test_cores_keep_to_the_quota_of_the_container(tmp_path):

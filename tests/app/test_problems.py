@@ -145,6 +145,18 @@ def test_bodies_that_are_large_only_once_unpacked(client):
     check(post(client, body, **{"Content-Encoding": "gzip"}), 413, "body-too-large")
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_the_body_of_a_cancellation_is_small(client, is_packed):
+    """It is read in the event loop, which must not stand still."""
+    body = b'{"mode": "discard"' + b" " * 4096 + b"}"
+    headers = JSON | ({"Content-Encoding": "gzip"} if is_packed else {})
+    address = "/placements/00000000-0000-4000-8000-000000000000/cancel"
+    answer = client.post(address, content=gzip.compress(body) if is_packed else body, headers=headers)
+    assert "4096" in check(answer, 413, "body-too-large")["detail"]
+    answer = client.post(address, content=gzip.compress(b"{}") if is_packed else b"{}", headers=headers)
+    check(answer, 404, "placement-not-found")
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda _: b"{}", lambda b: b[:20] + b"\0" + b[21:]])
 def test_broken_gzip(client, tiny, damage):
     body = damage(gzip.compress(json.dumps(tiny).encode()))
