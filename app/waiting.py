@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.bell import Bell
 from app.database import log_failure
@@ -20,7 +21,8 @@ from app.threads import read
 _TICK_S = 1.0
 """How often a waiting request looks whether its client has hung up."""
 _LOOK_INTERVAL_S = 0.3
-_ANSWERING_S = 15.0
+ANSWERING_S = 15.0
+"""How long a request is taken to be waiting for its answer unless it says again that it is."""
 _PAGE = 500
 _log = logging.getLogger(__name__)
 
@@ -75,21 +77,28 @@ class Waiting:
         if not has_key:
             yield
             return
-        set_answering = self._placements.set_answering
+        is_answered = asyncio.Event()
 
         async def keep() -> None:
-            while True:
-                await to_thread.run_sync(set_answering, placement_id, _ANSWERING_S)
-                await asyncio.sleep(_ANSWERING_S / 3)
+            while not is_answered.is_set():
+                await self._set_answering(placement_id, ANSWERING_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(is_answered.wait(), ANSWERING_S / 3)
+            await self._set_answering(placement_id, 0.0)
 
         keeping = asyncio.create_task(keep())
         try:
             yield
         finally:
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
-            await to_thread.run_sync(set_answering, placement_id, 0.0)
+            is_answered.set()  # not cancelled: its thread would go on, and could have the last word
+            await keeping
+
+    async def _set_answering(self, placement_id: str, seconds: float) -> None:
+        """Note it if that is possible: the answer does not depend on it."""
+        try:
+            await to_thread.run_sync(self._placements.set_answering, placement_id, seconds)
+        except SQLAlchemyError as error:
+            log_failure(_log, "whether a repeated request has to wait is not noted", error, placement=placement_id)
 
     async def follow(self, tenant: str, placement_id: str, after: int) -> AsyncIterator[Event]:
         """The events behind a sequence number, as they come, up to the end; or until the server stops."""

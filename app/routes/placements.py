@@ -47,10 +47,10 @@ from app.schemas import PlacementList, PlacementStatus, State
 from app.settings import Settings
 from app.threads import read
 from app.tracing import current_parent
+from app.waiting import ANSWERING_S
 from app.webhooks import UnusableAddress, check_address
 
 router = APIRouter(tags=["placements"])
-_ANSWERING_S = 15.0
 
 
 @router.post(
@@ -249,7 +249,7 @@ def _prepare(
         webhook_url=options.webhook_url,
         trace_parent=current_parent(),
         idempotency_key=idempotency_key,
-        answering_s=_ANSWERING_S,
+        answering_s=ANSWERING_S,
         key_id=identity.key_id,
         allowance=identity.allowance,
     )

@@ -125,9 +125,9 @@ def test_an_outage_that_outlasts_the_lease_does_not_cost_the_end_of_a_solve(part
         engine.may_end.set()
         with placements._database.write() as session:
             session.execute(text("UPDATE placements SET lease_until = '2000-01-01 00:00:00.000000'"))
-        wait_until(lambda: all(len(calls) > 5 for calls in fails.values()))
+        assert wait_until(lambda: all(len(calls) > 5 for calls in fails.values()))
         assert placements.read_summary("default", job).state is State.RUNNING
-    wait_until(lambda: placements.read_summary("default", job).state.is_terminal)
+    assert wait_until(lambda: placements.read_summary("default", job).state.is_terminal)
     summary = placements.read_summary("default", job)
     assert (summary.attempt, summary.error["type"]) == (1, "urn:placewright:problem:solver-defect")
 

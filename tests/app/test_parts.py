@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app import running_job
+from app.bell import Bell
 from app.engines import Outcome, StopCause
 from app.leases import Lease
 from app.preferences import Preferences, parse_preferences
@@ -19,6 +23,8 @@ from app.problems import describe
 from app.running_job import RunningJob
 from app.schemas import State
 from app.settings import Settings, count_cores, measure_memory
+from app.waiting import ANSWERING_S, Waiting
+from tests.patience import PATIENCE_S, wait_until
 
 
 @pytest.mark.parametrize(
@@ -208,6 +214,39 @@ def test_what_no_waiting_mends_is_not_tried_again(unhurried):
     with pytest.raises(ProgrammingError):
         unhurried(storage).conclude(Outcome(result(5.0), None))
     assert len(list(storage.failures)) == 49
+
+
+class Answering:
+    """Notes whether a request waits for its answer, once it may."""
+
+    def __init__(self, error=None):
+        self.has_begun, self.may_end, self.noted, self.error = threading.Event(), threading.Event(), [], error
+
+    def set_answering(self, _, seconds):
+        if seconds:
+            self.has_begun.set()
+            self.may_end.wait(PATIENCE_S)
+        if self.error is not None:
+            raise self.error
+        self.noted.append(seconds)
+
+
+async def answer(placements):
+    async with Waiting(placements, Bell(), is_shared=False).answering("id", has_key=True):
+        await to_thread.run_sync(placements.has_begun.wait)
+        threading.Timer(0.2, placements.may_end.set).start()  # the answer is there first
+    return "answer"
+
+
+def test_a_repeated_request_has_the_answer_as_soon_as_the_first_one():
+    placements = Answering()
+    asyncio.run(answer(placements))
+    assert wait_until(lambda: len(placements.noted) == 2)
+    assert placements.noted == [ANSWERING_S, 0.0]
+
+
+def test_an_outage_while_a_request_waits_does_not_spoil_its_answer():
+    assert asyncio.run(answer(Answering(AWAY))) == "answer"
 
 
 def test_a_lease_that_cannot_be_renewed_ends_its_solve_in_time():
