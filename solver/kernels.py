@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba.core.caching import FunctionCache
 
 WATCH_INTERVAL_S = 0.05
 
@@ -40,16 +41,36 @@ _settings: Any = numba.config
 _settings.CACHE_DIR = str(_cache_folder())
 
 
+class _Cache(FunctionCache):
+    """What Numba keeps of one kernel. Whatever is wrong with it costs time to compile, never an answer.
+
+    Numba by itself lets a damaged file, or a disk that is full, end the call (numba/numba#10434).
+    """
+
+    def load_overload(self, sig: object, target_context: object) -> object:
+        """What was kept for these types, or nothing; damaged files are forgotten."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # noqa: BLE001  what is left of a pickle can raise nearly anything
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: object, data: object) -> None:
+        """Keep what was compiled for these types, where that can be done."""
+        with suppress(Exception):
+            super().save_overload(sig, data)
+
+
 def kernel(function: Function) -> Function:
     """Compile ``function`` at its first call.
 
     The cache is where NUMBA_CACHE_DIR says, or beside the source, else in the user's cache folder. Where none of them
     can be written, as in a read-only container, each process compiles for itself, which takes it some seconds.
     """
-    try:
-        compiled = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # "no locator available"
-        compiled = numba.njit(nogil=True)(function)
+    compiled: Any = numba.njit(nogil=True)(function)
+    with suppress(RuntimeError):  # "no locator available"
+        compiled._cache = _Cache(function)  # noqa: SLF001  as cache=True does; Numba has no other door to it
     KERNELS.append(compiled)
     return cast("Function", compiled)
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from solver import kernels
 
 SOLVE_EVERYTHING = """
@@ -52,32 +54,82 @@ def test_a_kernel_where_no_cache_can_be_written():
         "assert load.stats.cache_path is None, load.stats\n"
         "assert load.signatures"
     )
-    assert _run(code, os.environ | nowhere) == (0, "")
+    assert _run(code, **nowhere) == (0, "")
 
 
-def test_a_change_in_any_kernel_is_a_new_cache(tmp_path):
-    """Numba by itself goes on with the old kernel where only one that it calls has changed."""
+@pytest.fixture
+def package(tmp_path):
+    """A package `solver` with nothing in it but how kernels are compiled, to be imported by :func:`_run`."""
     package = tmp_path / "solver"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "kernels.py").write_bytes(Path(kernels.__file__).read_bytes())
+    return package
+
+
+def test_a_change_in_any_kernel_is_a_new_cache(package):
+    """Numba by itself goes on with the old kernel where only one that it calls has changed."""
     caller = "from solver.kernels import kernel\nfrom solver.called import called\n\n@kernel\ndef caller():\n"
     (package / "caller.py").write_text(caller + "    return called()\n", encoding="utf-8")
     printed = []
     for number in ("10", "20"):
         source = f"from solver.kernels import kernel\n\n@kernel\ndef called():\n    return {number}\n"
         (package / "called.py").write_text(source, encoding="utf-8")
-        code = "from solver.caller import caller; import sys; print(caller(), file=sys.stderr)"
-        printed.append(_run(code, os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}))
+        printed.append(_run("from solver.caller import caller; import sys; print(caller(), file=sys.stderr)", package))
     assert printed == [(0, "10\n"), (0, "20\n")]
 
 
+CALL_ONE = """
+import sys
+from solver.one import one
+print(one(), "from the cache" if one.stats.cache_hits else "compiled", file=sys.stderr)
+"""
+NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+
+
+def _kept(package, suffix):
+    (kept,) = package.rglob(f"one.one-*{suffix}")
+    return kept
+
+
+@pytest.fixture
+def one(package):
+    """The package, with a kernel."""
+    source = "from solver.kernels import kernel\n\n@kernel\ndef one():\n    return 1\n"
+    (package / "one.py").write_text(source, encoding="utf-8")
+    return package
+
+
+@pytest.mark.parametrize("size", [0, 20])
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+def test_a_damaged_cache_is_compiled_anew(one, suffix, size):
+    assert _run(CALL_ONE, one) == (0, "1 compiled\n")
+    os.truncate(_kept(one, suffix), size)
+    assert _run(CALL_ONE, one) == (0, "1 compiled\n")
+    assert _run(CALL_ONE, one) == (0, "1 from the cache\n")
+
+
+def test_a_kernel_where_the_disk_is_full(one):
+    """As many bytes may be written to any file as there are left on a full disk."""
+    assert _run(NO_ROOM + CALL_ONE, one) == (0, "1 compiled\n")
+    assert _run(CALL_ONE, one) == (0, "1 compiled\n")
+    os.truncate(_kept(one, ".nbi"), 0)
+    assert _run(NO_ROOM + CALL_ONE, one) == (0, "1 compiled\n")
+
+
 def test_no_solve_waits_for_a_kernel_after_the_warm_up():
-    assert _run(SOLVE_EVERYTHING, dict(os.environ)) == (0, "")
+    assert _run(SOLVE_EVERYTHING) == (0, "")
 
 
-def _run(code: str, environment: dict[str, str]) -> tuple[int, str]:
+def _run(code: str, package: Path | None = None, **environment: str) -> tuple[int, str]:
+    if package is not None:
+        environment |= {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.run(
-        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "-P", "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     return process.returncode, process.stderr
