@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.database import log_failure
 from app.placement_records import QueueFigures
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SOLVE_BUCKETS_S = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)
 _REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60, 600)
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+_log = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -64,7 +69,14 @@ class _Queue(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        figures = self._read()
+        try:
+            figures = self._read()
+        except SQLAlchemyError as error:
+            log_failure(_log, "no figures of the queue", error)
+            figures = None
+        yield GaugeMetricFamily("placewright_database_up", "Whether the database answers.", value=figures is not None)
+        if figures is None:
+            return
         jobs = GaugeMetricFamily("placewright_placements", "Placements in the database.", labels=["state"])
         for state, count in figures.states.items():
             jobs.add_metric([state], count)
@@ -76,7 +88,7 @@ class _Queue(Collector):
 
 
 class MeasuredRequests:
-    """Counts and times requests by their route, never by their address: an id is no label."""
+    """Counts and times requests by their route, never by their address: a client cannot make up labels."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -101,4 +113,5 @@ class MeasuredRequests:
         finally:
             self._metrics.requests_open.dec()
             route = getattr(scope.get("route"), "path", "none")
-            self._metrics.requests.labels(scope["method"], route, status).observe(time.perf_counter() - began)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(method, route, status).observe(time.perf_counter() - began)

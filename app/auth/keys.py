@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +26,8 @@ TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TEXT = re.compile(r"pw_([0-9a-f]{16})_([A-Za-z0-9_-]{43,128})")
 _CACHE_S = 5.0
 """How long a revoked key may still open the door."""
+_OUTAGE_S = 3600.0
+"""And how long while the database, which would know, does not answer."""
 _USE_INTERVAL = timedelta(hours=1)
 _NOTHING = bytes(32)
 _log = logging.getLogger(__name__)
@@ -114,9 +116,15 @@ class KeyStore:
         remembered = self._known.get(digest.hex())
         if remembered is not None and time.monotonic() < remembered[1]:
             return remembered[0]
-        with self._database.read() as session:
-            row = session.get(KeyRow, key_id)
-            now = self._database.now(session)
+        try:
+            with self._database.read() as session:
+                row = session.get(KeyRow, key_id)
+                now = self._database.now(session)
+        except SQLAlchemyError:
+            # Without a database a key opens little; but an outage must not keep the figures that tell of it.
+            if remembered is None or time.monotonic() > remembered[1] + _OUTAGE_S:
+                raise
+            return remembered[0] if remembered[0].is_good(datetime.now(UTC).replace(tzinfo=None)) else None
         # In the same time for an unknown id as for a wrong secret.
         is_right = hmac.compare_digest(_NOTHING if row is None else row.secret_digest, digest)
         key = _read(row) if row is not None and is_right else None

@@ -388,14 +388,18 @@ def test_the_service_says_beforehand_what_it_can_and_what_it_allows(client, tiny
 def test_figures_for_prometheus(client, tiny):
     job = client.post("/placements", json=tiny).json()
     client.get(f"/placements/{job['id']}/status")
+    client.request("INVENTED", "/livez")
     answer = client.get("/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     figures = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
     assert float(figures['placewright_placements{state="succeeded"}']) >= 1
     assert float(figures["placewright_slots"]) == 2
+    assert float(figures["placewright_database_up"]) == 1
     assert float(figures['placewright_solve_seconds_count{outcome="succeeded"}']) >= 1
     route = 'method="GET",route="/placements/{placement_id}/status",status="200"'
     assert float(figures[f"placewright_request_seconds_count{{{route}}}"]) >= 1
+    assert 'method="other",route="/livez",status="405"' in answer.text
+    assert "INVENTED" not in answer.text
     assert job["id"] not in answer.text
 
 

@@ -197,6 +197,10 @@ def test_a_lost_database_is_unavailable_not_a_defect(start_server, tiny):
     check(answer, 503, "database-unavailable")
     assert answer.headers["Retry-After"]
     assert live.http.get("/livez").status_code == 200
+    figures = live.http.get("/metrics")
+    assert figures.status_code == 200
+    assert "\nplacewright_database_up 0.0\n" in figures.text
+    assert 'route="/placements",status="503"' in figures.text
     with sqlite3.connect(live.database, timeout=10) as connection:
         connection.execute("ALTER TABLE lost RENAME TO placements")
     assert live.http.post("/placements", json=tiny).status_code == 200

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -12,6 +12,7 @@ from app.auth import keys as module
 from app.auth.allowance import NO_BOUNDS, Allowance
 from app.auth.keys import KeyStore, KeyTaken, make_text
 from app.auth.scopes import Scope
+from app.tables import KeyRow
 
 
 @pytest.fixture
@@ -150,3 +151,31 @@ def test_lists_by_tenant(keys, make):
         make(tenant=tenant)
     assert [key.tenant for key in keys.list_keys()] == ["a", "b", "a"]
     assert len(keys.list_keys("a")) == 2
+
+
+def test_a_key_stays_good_while_the_database_is_away(database, keys, make, monkeypatch):
+    monkeypatch.setattr(module, "_CACHE_S", 0)
+    _, used = make()
+    _, unused = make()
+    assert keys.find(used)
+    with database.write() as session:
+        KeyRow.__table__.drop(session.connection())
+    assert keys.find(used)
+    with pytest.raises(OperationalError):
+        keys.find(unused)
+    monkeypatch.setattr(module, "_OUTAGE_S", 0)
+    with pytest.raises(OperationalError):
+        keys.find(used)
+
+
+def test_a_key_expires_also_while_the_database_is_away(database, keys, make, monkeypatch):
+    monkeypatch.setattr(module, "_CACHE_S", 0)
+    _, text = make(lifetime=timedelta(days=1))
+    assert keys.find(text)
+    monkeypatch.setattr(database, "now", lambda _: datetime.now(UTC).replace(tzinfo=None) - timedelta(days=2))
+    _, expired = make(lifetime=timedelta(days=1))
+    assert keys.find(expired)
+    with database.write() as session:
+        KeyRow.__table__.drop(session.connection())
+    assert keys.find(text)
+    assert keys.find(expired) is None
