@@ -45,9 +45,8 @@ class Dispatcher:
             _Chore(settings.heartbeat_interval_s, self._look_after_leases),
             _Chore(_EXPIRY_INTERVAL_S, self._expire),
             _Chore(_TICK_S, self._obey_cancels),
+            _Chore(_FORGET_INTERVAL_S, self._forget),
         ]
-        if settings.retention_days is not None:
-            self._chores.append(_Chore(_FORGET_INTERVAL_S, self._forget))
 
     def start(self, *, is_alone: bool) -> None:
         """Begin to run jobs. ``is_alone``: nobody else can be running jobs of this database, so take over at once."""
@@ -206,6 +205,7 @@ class Dispatcher:
         self._leases.expire(error.model_dump(exclude_none=True))
 
     def _forget(self) -> None:
+        self._leases.forget_usage()
         days = self._settings.retention_days
         while days is not None and not self._stopping.is_set() and self._leases.forget(days * 86_400):
             pass

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.auth.allowance import note_usage
 from app.schemas import CancelMode, State
 from app.tables import DeliveryRow, DocumentRow, EventRow, PlacementRow
 from solver.result import StopReason, relative_gap
@@ -49,7 +50,7 @@ def change_state(session: Session, row: PlacementRow, now: datetime, state: Stat
 def end(
     session: Session, row: PlacementRow, now: datetime, state: State, error: Mapping[str, Any] | None = None
 ) -> None:
-    """Bring the job to a terminal state, and tell whoever wants to know."""
+    """Bring the job to a terminal state, count what it took, and tell whoever wants to know."""
     change_state(session, row, now, state)
     row.finished_at, row.owner, row.lease_until = now, None, None
     row.error = None if error is None else dict(error)
@@ -60,6 +61,7 @@ def end(
         "relative_gap": relative_gap(row.objective_value, row.best_bound),
     }
     add_event(session, row, now, "end", summary)
+    note_usage(session, row, now)
     if row.webhook_url is not None:
         session.add(DeliveryRow.announce(row, summary, now))
 

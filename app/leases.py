@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, delete, select, update
 from sqlalchemy.orm import Session
 
+from app.auth.allowance import forget_usage
 from app.database import Database
 from app.job_rows import (
     REQUEST,
@@ -279,6 +280,11 @@ class LeaseStore:
             ids = session.scalars(old).all()
             session.execute(delete(PlacementRow).where(PlacementRow.id.in_(ids)))
         return len(ids)
+
+    def forget_usage(self) -> None:
+        """Delete what counts against no quota any more."""
+        with self._database.write() as session:
+            forget_usage(session, self._database.now(session))
 
     def _tell(self, ids: Iterable[str]) -> None:
         for placement_id in ids:

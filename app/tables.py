@@ -76,6 +76,19 @@ class PlacementRow(Base):
     """The span of the request (W3C Trace Context)."""
 
 
+class UsageRow(Base):
+    """What a job that has ended took of its key's quota. It outlives the job: deleting that gives nothing back."""
+
+    __tablename__ = "usages"
+    __table_args__ = (Index("ix_usages_key", "tenant", "key_id", "finished_at"),)
+
+    placement_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    key_id: Mapped[str | None] = mapped_column(String(64))
+    finished_at: Mapped[datetime]
+    cpu_seconds: Mapped[float]
+
+
 class TagRow(Base):
     """A word that the client put on a job."""
 

@@ -1,4 +1,4 @@
-"""What a caller may ask for, and the check of what it has already got."""
+"""What a caller may ask for, the note of what it has used, and the check of both."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Self
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.schemas import ACTIVE
-from app.tables import PlacementRow
+from app.tables import PlacementRow, UsageRow
 
 _WINDOW = timedelta(days=1)
 _JOBS_RETRY_S = 10
@@ -76,17 +76,36 @@ def check_quota(
                 f"{allowance.cpu_seconds_per_day:g} in 24 hours. Ask for less time or fewer workers."
             )
             raise QuotaExceeded(message, _LONGEST_RETRY_S)
-        spent = func.sum(PlacementRow.spent_s * PlacementRow.workers)
+        # In this order: a job that ends in between is counted twice, not overlooked.
         reserved = func.sum(PlacementRow.time_limit_s * PlacementRow.workers)
-        recent = PlacementRow.finished_at > now - _WINDOW
-        used = (session.scalar(select(spent).where(mine, recent)) or 0.0) + (
-            session.scalar(select(reserved).where(mine, is_active)) or 0.0
+        used = session.scalar(select(reserved).where(mine, is_active)) or 0.0
+        spent = select(func.sum(UsageRow.cpu_seconds), func.min(UsageRow.finished_at)).where(
+            UsageRow.tenant == tenant, UsageRow.key_id == key_id, UsageRow.finished_at > now - _WINDOW
         )
+        cpu_seconds, oldest = session.execute(spent).one()
+        used += cpu_seconds or 0.0
         if used > left:
-            oldest = session.scalar(select(func.min(PlacementRow.finished_at)).where(mine, recent))
             wait = _LONGEST_RETRY_S if oldest is None else math.ceil((oldest + _WINDOW - now).total_seconds())
             message = (
                 f"This key has used or reserved {used:g} CPU-seconds of the {allowance.cpu_seconds_per_day:g} it may "
                 f"use in 24 hours; this placement may take {wanted:g} more."
             )
             raise QuotaExceeded(message, max(1, min(wait, _LONGEST_RETRY_S)))
+
+
+def note_usage(session: Session, placement: PlacementRow, now: datetime) -> None:
+    """Write down what a job took that ends now."""
+    session.add(
+        UsageRow(
+            placement_id=placement.id,
+            tenant=placement.tenant,
+            key_id=placement.key_id,
+            finished_at=now,
+            cpu_seconds=placement.spent_s * placement.workers,
+        )
+    )
+
+
+def forget_usage(session: Session, now: datetime) -> None:
+    """Delete the notes that count no more."""
+    session.execute(delete(UsageRow).where(UsageRow.finished_at <= now - _WINDOW))

@@ -12,9 +12,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from app import database as database_module
+from app.auth.allowance import Allowance, QuotaExceeded
 from app.database import Database
 from app.leases import LeaseLost, LeaseStore
 from app.placement_records import (
@@ -29,7 +30,7 @@ from app.placement_records import (
 )
 from app.placements import PlacementStore
 from app.schemas import CancelMode, State
-from app.tables import Base, DeliveryRow
+from app.tables import Base, DeliveryRow, UsageRow
 from tests.app.postgres_server import running_postgres
 
 ERROR = {"type": "urn:x", "title": "x", "status": 500, "detail": "x"}
@@ -109,14 +110,18 @@ def test_migrating_again_changes_nothing(store):
     assert store.state(job) is State.QUEUED
 
 
-def test_a_database_of_the_first_version_keeps_its_jobs(tmp_path):
-    old = Database(f"sqlite:///{tmp_path}/old.sqlite3", busy_timeout_s=5)
+def change_version(database, change, revision):
     config = Config()
     config.set_main_option("script_location", str(database_module._MIGRATIONS))
     config.set_main_option("path_separator", "os")
-    with old._engine.begin() as connection:
+    with database._engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        change(config, revision)
+
+
+def test_a_database_of_the_first_version_keeps_its_jobs(tmp_path):
+    old = Database(f"sqlite:///{tmp_path}/old.sqlite3", busy_timeout_s=5)
+    change_version(old, command.upgrade, "0001")
     columns = "id, state, created_at, attempt, time_limit_s, workers, request_digest, objective_value"
     result = gzip.compress(json.dumps(best(5.0)).encode())
     with old.write() as session:
@@ -441,7 +446,7 @@ def test_only_what_has_ended_can_be_deleted_and_then_everything_of_it_goes(store
     with pytest.raises(PlacementNotFound):
         store.read(job)
     with store.database.read() as session:
-        for table in Base.metadata.sorted_tables:
+        for table in set(Base.metadata.sorted_tables) - {UsageRow.__table__}:
             assert session.scalar(select(text("count(*)")).select_from(table)) == 0, table
 
 
@@ -454,6 +459,38 @@ def test_old_jobs_are_forgotten(store):
     with pytest.raises(PlacementNotFound):
         store.read(old)
     assert store.state(waiting) is State.QUEUED
+
+
+def test_what_a_key_has_used_counts_for_a_day_whatever_becomes_of_its_jobs(store):
+    frugal = {"key_id": "frugal", "time_limit_s": 85, "allowance": Allowance(cpu_seconds_per_day=100)}
+    deleted, _forgotten = store.queue(**frugal), store.queue(key_id="frugal", time_limit_s=85)
+    for _ in range(2):
+        store.leases.finish(store.lease(), State.SUCCEEDED, 10.0, result=best(4.0))
+    store.clients.delete("default", deleted)
+    time.sleep(0.02)
+    assert store.leases.forget(0.01) == 1
+    with pytest.raises(QuotaExceeded, match="used or reserved 20 CPU-seconds"):
+        store.queue(**frugal)
+    store.queue(**frugal | {"key_id": "another"})
+    store.leases.forget_usage()
+    with store.database.write() as session:
+        assert session.scalar(select(func.count(UsageRow.placement_id))) == 2
+        session.execute(text("UPDATE usages SET finished_at = '2000-01-01 00:00:00.000000'"))
+    store.queue(**frugal)
+    store.leases.forget_usage()
+    with store.database.read() as session:
+        assert session.scalar(select(func.count(UsageRow.placement_id))) == 0
+
+
+def test_what_a_key_used_under_the_version_before_goes_on_counting(store):
+    store.queue(key_id="key")
+    store.leases.finish(store.lease(), State.SUCCEEDED, 10.0, result=best(4.0))
+    with store.database.read() as session:
+        [before] = session.execute(select(*UsageRow.__table__.columns)).all()
+    change_version(store.database, command.downgrade, "0004")
+    store.database.migrate()
+    with store.database.read() as session:
+        assert session.execute(select(*UsageRow.__table__.columns)).all() == [before]
 
 
 def test_a_log_is_read_from_any_byte_and_ends_at_its_limit(store):
