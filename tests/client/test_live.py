@@ -90,8 +90,9 @@ def test_one_key_makes_one_placement(client):
     assert caught.value.code == "idempotency-key-reused"
 
 
-def test_does_not_queue_what_must_not_wait(client):
+def test_does_not_queue_what_must_not_wait(server, client):
     running = client.submit(make_slow() | {"solver": {"time_limit_s": 300, "workers": 2}})
+    server.wait_for_incumbent(running["id"])
     try:
         with pytest.raises(TooManyRequests) as caught:
             client.submit(TINY | {"solver": {"workers": 2}}, Options(max_wait_s=0))

@@ -102,8 +102,9 @@ def test_larger_graphs_solved_with_and_without(solve, partition, monkeypatch):
             patch.setattr("solver.solve.absorb", lambda compiled, _: compiled)
             without = solve(instance, time_limit_s=1.0)
         within = solve(instance, time_limit_s=1.0)
-        assert within.best_bound <= without.objective_value * (1 + 1e-9)
-        assert without.best_bound <= within.objective_value * (1 + 1e-9)
+        for one, other in ((within, without), (without, within)):
+            if other.placement is not None:  # there was time for one
+                assert one.best_bound <= other.objective_value * (1 + 1e-9)
 
 
 def num_items(instance):

@@ -110,4 +110,5 @@ def test_rules_are_ordered_on_training_graphs(solve, gathers):
         ]
         for index, looser in enumerate(results):
             for stricter in results[index:]:
-                assert looser.best_bound <= stricter.objective_value * (1 + 1e-9), shape
+                if stricter.placement is not None:  # there was time for one
+                    assert looser.best_bound <= stricter.objective_value * (1 + 1e-9), shape

@@ -170,11 +170,11 @@ def test_a_method_beside_that_finds_no_memory_ends_the_search_and_nothing_else()
     def fail(error):
         raise error
 
-    search.beside(lambda: fail(MemoryError()), "large").join(10.0)
+    search.beside(lambda: fail(MemoryError()), "large").join(60)
     assert search.over
     assert search.conclude() == (Status.FEASIBLE, StopReason.MEMORY_LIMIT)
     with pytest.raises(ZeroDivisionError):
-        search.beside(lambda: fail(ZeroDivisionError()), "faulty").join(10.0)
+        search.beside(lambda: fail(ZeroDivisionError()), "faulty").join(60)
 
 
 def test_methods_left_behind_learn_that_the_answer_is_given():
