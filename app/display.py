@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from typing import IO, TYPE_CHECKING, Generic, Self, TypeVar, cast
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from app.standard_streams import Forgiving
 from solver.instance import ObjectiveKind
 from solver.result import relative_gap
 
@@ -31,45 +31,6 @@ OBJECTIVE_WORDS = {
     ObjectiveKind.LATENCY: ("makespan", "ms"),
     ObjectiveKind.COST: ("cost", "an hour"),
 }
-
-
-class Forgiving(io.TextIOBase):
-    """A stream that drops what it cannot write: messages must never cost anybody the answer."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream behind."""
-        return getattr(self._stream, "encoding", None) or "ascii"
-
-    def isatty(self) -> bool:
-        """Whether a person watches."""
-        try:
-            return self._stream.isatty()
-        except ValueError:  # closed
-            return False
-
-    def fileno(self) -> int:
-        """The descriptor of the stream behind."""
-        return self._stream.fileno()
-
-    def write(self, text: str) -> int:
-        """Write ``text``, or nothing."""
-        try:
-            return self._stream.write(text)
-        except UnicodeEncodeError:
-            return self.write(text.encode("ascii", "backslashreplace").decode("ascii"))
-        except (OSError, ValueError):
-            return len(text)
-
-    def flush(self) -> None:
-        """Flush, or do nothing."""
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
 
 
 def open_console(stream: TextIO) -> Console:

@@ -1,4 +1,4 @@
-"""Where the command line's JSON documents go: standard output, or a file that is replaced in one step."""
+"""The command line's JSON documents, and the files they go to, which are replaced in one step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,6 @@ def encode(document: dict[str, Any]) -> bytes:
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     # Half a surrogate pair, from a document that was not well-formed, comes out as the JSON escape it came in as.
     return (text + "\n").encode("utf-8", "backslashreplace")
-
-
-def write_standard_output(data: bytes) -> None:
-    """Write to standard output and wait until it is out. Raises :class:`OSError`."""
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except OSError:
-        # What is left in the buffer would fail once more, with a traceback, when the interpreter exits.
-        with contextlib.suppress(OSError, ValueError):
-            descriptor = sys.stdout.fileno()
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
-        raise
 
 
 def check_writable(path: Path) -> None:

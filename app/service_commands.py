@@ -6,9 +6,10 @@ import argparse
 from typing import Protocol
 
 from app.display import printable
-from app.document_output import encode, write_standard_output
+from app.document_output import encode
 from app.exits import EXIT_FOUND, CommandError, reason_of
 from app.keys_command import KeysError, add_keys_command, run_keys_command
+from app.standard_streams import check_standard_output, write_standard_output
 
 SERVICE_PACKAGES = frozenset(
     {
@@ -97,12 +98,13 @@ def _webhook_secret(arguments: argparse.Namespace) -> int:
     secret = Settings().webhook_secret
     if secret is None:
         raise CommandError("PLACEWRIGHT_WEBHOOK_SECRET is not set")
-    print(secret_of(arguments.tenant, secret))  # noqa: T201  this is what the command is for
+    write_standard_output(f"{secret_of(arguments.tenant, secret)}\n".encode())
     return EXIT_FOUND
 
 
 def _keys(arguments: argparse.Namespace) -> int:
     _check_service()
+    check_standard_output()  # a key that is made is shown once
     try:
         document = run_keys_command(arguments)
     except KeysError as error:

@@ -165,7 +165,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_rubbish(run, tmp_path, 
 )
 def test_an_impossible_output_is_refused_before_the_search(run, tmp_path, monkeypatch, output, reason):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("app.cli.run_search", lambda *_: pytest.fail("the search began"))
+    monkeypatch.setattr("app.commands.run_search", lambda *_: pytest.fail("the search began"))
     code, out, err = run("solve", EXAMPLES / "tiny.json", "--output", output)
     assert (code, out) == (2, "")
     assert reason in err
@@ -192,7 +192,7 @@ def test_a_defect_is_not_mistaken_for_an_answer(capfd, monkeypatch):
     def fail(*_):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("app.cli.run_search", fail)
+    monkeypatch.setattr("app.commands.run_search", fail)
     code = main(["solve", str(EXAMPLES / "tiny.json"), "--json"])
     out, err = capfd.readouterr()
     assert (code, out) == (70, "")
@@ -391,7 +391,7 @@ def test_what_no_method_can_solve_is_refused_in_words(run, monkeypatch):
         issue = Issue("unsupported_objective", "no method for it", ("objective", "kind"), "use 'throughput'")
         raise UnsupportedInstance((issue,))
 
-    monkeypatch.setattr("app.cli.run_search", refuse)
+    monkeypatch.setattr("app.commands.run_search", refuse)
     code, out, err = run("solve", EXAMPLES / "tiny.json", "--json")
     assert (code, out) == (2, "")
     assert "/objective/kind: no method for it [unsupported_objective] (use 'throughput')" in err

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import random
+import resource
 import select
 import signal
 import subprocess
@@ -147,6 +148,27 @@ def test_an_interrupt_before_the_search_has_no_traceback():
     assert (process.returncode, out, err) == (128 + signal.SIGINT, b"", b"interrupted\n")
 
 
+def test_an_interrupt_while_the_command_is_loaded_has_no_traceback(tmp_path):
+    # A package in the place of one that the commands need, which takes long to load.
+    (tmp_path / "rich").mkdir()
+    (tmp_path / "rich" / "__init__.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(300)\n")
+    process = subprocess.Popen(
+        [*COMMAND, "solve", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  no thread runs here
+    )
+    try:
+        assert process.stdout.readline() == b"loading\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (128 + signal.SIGINT, b"", b"interrupted\n")
+
+
 def is_reading(pid):
     wait_channel = Path(f"/proc/{pid}/wchan")
     if not wait_channel.exists():  # not Linux: give it a moment instead
@@ -204,10 +226,37 @@ def test_broken_standard_error_does_not_cost_the_answer():
     assert json.loads(process.stdout)["status"] == "optimal"
 
 
+def test_closed_standard_error_does_not_cost_the_answer(tmp_path):
+    solved = run("solve", EXAMPLES / "tiny.json", "--json", "--workers", "1", preexec_fn=lambda: os.close(2))
+    assert (solved.returncode, solved.stderr) == (0, b"")
+    assert json.loads(solved.stdout)["status"] == "optimal"
+    answer = tmp_path / "answer.json"
+    answer.write_bytes(solved.stdout)
+    verified = run("verify", EXAMPLES / "tiny.json", answer, preexec_fn=lambda: os.closerange(1, 3))
+    assert verified.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["solve", "frontier"])
+def test_closed_standard_output_is_refused_before_the_search(hard, command):
+    process = run(command, hard, "--json", "--time-limit", "300", preexec_fn=lambda: os.close(1))
+    assert process.returncode == 2
+    assert process.stderr == b"error: cannot write to standard output: it is closed\n"
+
+
+def test_an_answer_that_nothing_takes_is_2_with_both_reasons(tmp_path):
+    arguments = ("convert", EXAMPLES / "tiny.json", "--to", "native", "--output", tmp_path / "answer.json")
+    process = run(*arguments, preexec_fn=lambda: (os.close(1), resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))))
+    assert process.returncode == 2
+    assert b"answer.json: File too large" in process.stderr
+    assert b"standard output: it is closed" in process.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_standard_output_is_2_with_one_message():
+@pytest.mark.parametrize("arguments", [["convert", EXAMPLES / "tiny.json", "--to", "native"], ["--version"]])
+def test_a_full_standard_output_is_2_with_one_message(arguments):
     with Path("/dev/full").open("wb") as full:
-        process = run("convert", EXAMPLES / "tiny.json", "--to", "native", stdout=full)
+        process = run(*arguments, stdout=full)
     assert process.returncode == 2
     assert process.stderr == b"error: cannot write to standard output: No space left on device\n"
 

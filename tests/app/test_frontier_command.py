@@ -89,14 +89,14 @@ def test_exit_codes(run):
 
 def test_a_plot_without_its_package_is_refused_before_the_search(run, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    monkeypatch.setattr("app.cli.run_search", lambda *_: pytest.fail("the search began"))
+    monkeypatch.setattr("app.commands.run_search", lambda *_: pytest.fail("the search began"))
     code, _, err = run("--plot", tmp_path / "frontier.svg")
     assert code == 2
     assert "placewright[plots]" in err
 
 
 def test_plots_that_cannot_be_written_are_refused_before_the_search(run, monkeypatch):
-    monkeypatch.setattr("app.cli.run_search", lambda *_: pytest.fail("the search began"))
+    monkeypatch.setattr("app.commands.run_search", lambda *_: pytest.fail("the search began"))
     assert run("--plot", Path("nowhere") / "frontier.svg")[0] == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from app.cli import _parser
+from app.commands import _parser
 from app.settings import Settings
 
 FILE = Path(__file__).parents[2] / "deploy" / "compose.yaml"

@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app.cli import _parser
+from app.commands import _parser
 from app.settings import Settings
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "placewright"
