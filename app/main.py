@@ -29,7 +29,7 @@ from app.identity import identify
 from app.logs import configure_logs
 from app.metrics import MeasuredRequests
 from app.openapi import install_documentation
-from app.problems import BodyLimitProblems, install_handlers
+from app.problems import BodyLimitProblems, CutOffProblems, install_handlers
 from app.request_body import Door
 from app.routes import operation_router, placements_router
 from app.runtime import Runtime
@@ -43,9 +43,9 @@ class Service(FastAPI):
     """FastAPI with problem documents also for what is answered outside its exception handlers."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the conversion of the plain 413 around everything, and the audit log around that."""
+        """Put what converts the plain 413 and a cancellation around everything, and the audit log around that."""
         limit: int = self.state.settings.max_body_bytes
-        return AuditLog(BodyLimitProblems(super().build_middleware_stack(), limit))
+        return AuditLog(CutOffProblems(BodyLimitProblems(super().build_middleware_stack(), limit)))
 
 
 def create_app(settings: Settings | None = None, *, has_placements: bool = True) -> FastAPI:
@@ -111,6 +111,10 @@ class _Server(uvicorn.Server):
         runtime: Runtime = self.config.app.state.runtime  # type: ignore[union-attr]
         runtime.begin_stop()
         await super().shutdown(sockets)
+        if self.force_exit:  # a second Ctrl-C: requests are waited for no longer, but all ends in good order
+            for request in self.server_state.tasks:
+                request.cancel()
+            await self.lifespan.shutdown()
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -190,6 +191,37 @@ def reject_large_body(max_body_bytes: int) -> ProblemError:
     """The 413, with the limit the client has to keep."""
     detail = f"A request body may have {max_body_bytes} bytes, also after decompression."
     return ProblemError(describe("body-too-large", detail, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
+
+
+def reject_not_ready() -> ProblemError:
+    """The 503 of a service that begins or ends."""
+    detail = "The service is starting or stopping, or no dispatcher runs jobs."
+    return ProblemError(describe("not-ready", detail, HTTPStatus.SERVICE_UNAVAILABLE), {"Retry-After": "5"})
+
+
+class CutOffProblems:
+    """Answers the requests that the end of the server cuts off: nobody else cancels one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything through; a 503 once it is cancelled, unless its answer has begun."""
+        has_begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            if not has_begun:
+                error = reject_not_ready()
+                await ProblemResponse(error.problem, error.headers)(scope, receive, send)
 
 
 class BodyLimitProblems:

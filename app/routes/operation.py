@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
@@ -11,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from app.identity import identify
 from app.metrics import CONTENT_TYPE
 from app.openapi import METRICS, document_problems
-from app.problems import ProblemError, describe
+from app.problems import reject_not_ready
 from app.routes.dependencies import RuntimeOf
 from app.schemas import Health
 
@@ -29,8 +27,7 @@ async def check_readiness(runtime: RuntimeOf) -> Health:
     """Asks the database, and for a live dispatcher."""
     await to_thread.run_sync(runtime.database.ping)
     if not await to_thread.run_sync(lambda: runtime.solves_jobs):
-        detail = "The service is starting or stopping, or no dispatcher runs jobs."
-        raise ProblemError(describe("not-ready", detail, HTTPStatus.SERVICE_UNAVAILABLE), {"Retry-After": "5"})
+        raise reject_not_ready()
     return Health(status="ready")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from dataclasses import asdict
@@ -144,6 +145,24 @@ def test_a_waiting_client_is_let_go_when_the_server_stops(live, slow):
     thread.join(PATIENCE_S)
     assert answers[0].status_code == 202
     assert answers[0].headers["Location"]
+
+
+def test_a_request_that_is_cut_off_is_told_to_come_again(live, slow, query):
+    live.wait_for_incumbent(live.submit(slow))
+    with socket.create_connection(("127.0.0.1", live.port)) as half:
+        half.sendall(b"POST /placements HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        half.sendall(b"Content-Length: 9\r\n\r\n{")
+        for _ in range(3):  # then it has surely begun
+            live.http.get("/livez")
+        live.process.send_signal(signal.SIGINT)
+        assert wait_until(lambda: "Shutting down" in live.log.read_text())
+        assert live.stop(signal.SIGINT) == 130  # the second one ends the wait for the request
+        answer = half.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"urn:placewright:problem:not-ready" in answer
+    assert b"retry-after: 5" in answer.lower()
+    assert "Traceback" not in live.log.read_text()
+    assert query(live, "SELECT state, attempt FROM placements") == [("queued", 0)]
 
 
 def test_a_killed_server_leaves_no_orphans_and_its_jobs_are_taken_up(start_server, query):
