@@ -131,6 +131,7 @@ def _open_postgresql(url: URL, timeout_s: float) -> Engine:
         connect_args={
             "connect_timeout": max(1, round(timeout_s)),
             "application_name": "placewright",
+            "client_encoding": "utf8",  # also of a database in SQL_ASCII, which otherwise answers with bytes
             # A process that is paused inside a transaction must not keep its rows from whoever takes them over.
             "options": f"-c idle_in_transaction_session_timeout={_IDLE_MS} -c lock_timeout={round(timeout_s * 1000)}",
         },

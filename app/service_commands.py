@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Protocol
 
 from app.display import printable
@@ -97,7 +98,8 @@ def _webhook_secret(arguments: argparse.Namespace) -> int:
 
     secret = Settings().webhook_secret
     if secret is None:
-        raise CommandError("PLACEWRIGHT_WEBHOOK_SECRET is not set")
+        hint = "set it to whsec_ and at least 24 random bytes in base64"
+        raise CommandError(f"PLACEWRIGHT_WEBHOOK_SECRET is not set: {hint}")
     write_standard_output(f"{secret_of(arguments.tenant, secret)}\n".encode())
     return EXIT_FOUND
 
@@ -119,18 +121,20 @@ def _check_service() -> None:
         from pydantic import ValidationError
 
         import app.main  # noqa: F401
-        from app.settings import Settings
+        from app.settings import Settings, find_misspelt
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in SERVICE_PACKAGES:
             raise
         message = f"the HTTP service needs the package {error.name}: pip install 'placewright[service]'"
         raise CommandError(message) from error
+    faults = [
+        f"{name}: there is no such setting; is {meant} meant?" for name, meant in find_misspelt(os.environ).items()
+    ]
     try:
         Settings()  # reads the environment, where a mistake is the operator's, not a defect
     except ValidationError as error:
-        faults = [
-            (fault["loc"], fault["msg"].removeprefix("Value error, "))
-            for fault in error.errors(include_url=False, include_context=False)
-        ]
-        lines = (f"PLACEWRIGHT_{str(loc[0]).upper()}: {message}" if loc else message for loc, message in faults)
-        raise CommandError("\n  ".join(lines)) from error
+        for fault in error.errors(include_url=False, include_context=False):
+            message = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"PLACEWRIGHT_{str(fault['loc'][0]).upper()}: {message}" if fault["loc"] else message)
+    if faults:
+        raise CommandError("\n  ".join(faults))

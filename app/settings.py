@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 from sqlalchemy.exc import ArgumentError
 
 from app.auth.settings import AuthSettings
@@ -15,7 +18,11 @@ from app.database import driver_url
 from app.webhooks import decode_secret
 
 _EXAMPLE = "example: sqlite:////var/lib/placewright/jobs.sqlite3"
+_PREFIX = "PLACEWRIGHT_"
+_LIKENESS = 0.75
+"""Of a misspelt name; other programs have variables that begin like ours."""
 _MEMORY_SHARE = 0.8
+_HEARTBEATS_A_LEASE = 3
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -42,7 +49,7 @@ def measure_memory(limit_file: Path = _CGROUP_MEMORY) -> int:
 class Settings(AuthSettings):
     """The operator of the service sets these; a request can only ask for less."""
 
-    model_config = SettingsConfigDict(env_prefix="PLACEWRIGHT_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_parse_none_str="null", extra="forbid", frozen=True)
 
     database_url: str = Field(
         default="sqlite:///placewright.sqlite3",
@@ -82,7 +89,7 @@ class Settings(AuthSettings):
         default=30.0, gt=0, description="After that long without a heartbeat another dispatcher takes the job over."
     )
     max_queued: int = Field(default=10_000, ge=1, description="Most placements that may be queued; then 429.")
-    cors_origins: list[str] = Field(
+    cors_origins: Annotated[list[str], NoDecode] = Field(
         default=[], description="Web pages that may use the service, as a JSON list of origins; default: none."
     )
     retention_days: float | None = Field(
@@ -116,6 +123,14 @@ class Settings(AuthSettings):
     )
     log_format: Literal["text", "json"] = Field(default="text", description="Of the log on standard error.")
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _read_origins(cls, origins: object) -> object:
+        try:
+            return json.loads(origins) if isinstance(origins, str) else origins
+        except ValueError as error:
+            raise ValueError('give a JSON list; example: ["https://app.example.org"]') from error
+
     @field_validator("webhook_secret")
     @classmethod
     def _check_secret(cls, secret: str | None) -> str | None:
@@ -131,6 +146,14 @@ class Settings(AuthSettings):
             raise ValueError(f"database_url must name a SQLite file or a PostgreSQL database; {_EXAMPLE}") from error
         if is_file and not self.run_dispatcher:
             raise ValueError("run_dispatcher can be off only with PostgreSQL: a SQLite file has one server")
+        return self
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        least_s = _HEARTBEATS_A_LEASE * self.heartbeat_interval_s
+        if self.lease_s < least_s:
+            reason = "a solve renews its lease with each heartbeat, and ends when that comes late"
+            raise ValueError(f"lease_s must be at least {least_s:g}, three times heartbeat_interval_s: {reason}")
         return self
 
     @model_validator(mode="after")
@@ -151,3 +174,15 @@ class Settings(AuthSettings):
         """Workers a solve gets: never more than the ``slots`` of any dispatcher, so that no solve waits forever."""
         most = min(slots, self.max_workers or slots)
         return min(wish or self.default_workers or most, most)
+
+
+def find_misspelt(names: Iterable[str]) -> dict[str, str]:
+    """Those of the environment variables that are no setting but nearly one, with the setting that may be meant."""
+    settings = [name.upper() for name in Settings.model_fields]
+    misspelt = {}
+    for name in names:
+        given = name.upper().removeprefix(_PREFIX)
+        if name.upper().startswith(_PREFIX) and given not in settings:
+            for near in difflib.get_close_matches(given, settings, n=1, cutoff=_LIKENESS):
+                misspelt[name] = _PREFIX + near
+    return misspelt

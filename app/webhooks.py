@@ -6,6 +6,7 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import hashlib
 import hmac
@@ -41,11 +42,12 @@ class DeliveryFailed(Exception):
 
 def decode_secret(text: str) -> bytes:
     """The key of a ``whsec_…``. Raises :class:`ValueError`."""
-    if not text.startswith(_PREFIX):
-        raise ValueError(f"a webhook secret begins with {_PREFIX}")
-    key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-    if len(key) < _LEAST_SECRET_BYTES:
-        raise ValueError(f"a webhook secret has at least {_LEAST_SECRET_BYTES} bytes")
+    try:
+        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+    except binascii.Error:
+        key = b""
+    if not text.startswith(_PREFIX) or len(key) < _LEAST_SECRET_BYTES:
+        raise ValueError(f"a webhook secret is {_PREFIX} and at least {_LEAST_SECRET_BYTES} random bytes in base64")
     return key
 
 

@@ -20,10 +20,10 @@ def running_postgres():
         connection.execute("ALTER SYSTEM SET fsync = off")  # it need not outlive the tests; else it takes long to stop
         connection.execute("SELECT pg_reload_conf()")
 
-    def make_database():
+    def make_database(options=""):
         name = f"test_{uuid4().hex}"
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} {options}")
         return server.get_uri(name)
 
     try:

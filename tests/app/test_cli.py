@@ -531,6 +531,26 @@ def test_serve_names_a_setting_that_is_wrong(run, monkeypatch):
     assert err.startswith("error: database_url must name a SQLite file or a PostgreSQL database")
 
 
+def test_serve_names_every_setting_that_is_misspelt_or_cannot_be_read(run, monkeypatch):
+    monkeypatch.setenv("PLACEWRIGHT_MAX_WORKER", "1")
+    monkeypatch.setenv("PLACEWRIGHT_CORS_ORIGINS", "https://app.example.org")
+    monkeypatch.setenv("PLACEWRIGHT_WEBHOOK_SECRET", "whsec_abc")
+    monkeypatch.setenv("PLACEWRIGHT_SERVICE_PORT_HTTP", "8000")  # of somebody else
+    code, out, err = run("serve")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "error: PLACEWRIGHT_MAX_WORKER: there is no such setting; is PLACEWRIGHT_MAX_WORKERS meant?",
+        '  PLACEWRIGHT_CORS_ORIGINS: give a JSON list; example: ["https://app.example.org"]',
+        "  PLACEWRIGHT_WEBHOOK_SECRET: a webhook secret is whsec_ and at least 24 random bytes in base64",
+    ]
+
+
+def test_a_missing_webhook_secret_says_what_one_is(run):
+    code, _, err = run("webhook-secret")
+    assert code == 2
+    assert "PLACEWRIGHT_WEBHOOK_SECRET is not set: set it to whsec_ and at least 24 random bytes in base64" in err
+
+
 def test_serve_on_a_port_in_use(run, monkeypatch):
     def serve(_host, _port, **_options):
         raise OSError(98, "Address already in use")

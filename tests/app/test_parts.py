@@ -22,7 +22,7 @@ from app.preferences import Preferences, parse_preferences
 from app.problems import describe
 from app.running_job import RunningJob
 from app.schemas import State
-from app.settings import Settings, count_cores, measure_memory
+from app.settings import Settings, count_cores, find_misspelt, measure_memory
 from app.waiting import ANSWERING_S, Waiting
 from tests.patience import PATIENCE_S, wait_until
 
@@ -83,6 +83,28 @@ def test_a_memory_limit_beyond_the_memory_is_refused_where_solves_run():
         Settings(memory_limit_bytes=too_much)
     elsewhere = Settings(memory_limit_bytes=too_much, run_dispatcher=False, database_url="postgresql://x/y")
     assert elsewhere.memory_limit_bytes == too_much
+
+
+def test_a_lease_outlives_a_late_heartbeat():
+    with pytest.raises(ValidationError, match="lease_s must be at least 15, three times heartbeat_interval_s"):
+        Settings(lease_s=4)
+    assert Settings(lease_s=4, heartbeat_interval_s=1).lease_s == 4
+
+
+def test_settings_of_the_environment(monkeypatch):
+    monkeypatch.setenv("PLACEWRIGHT_RETENTION_DAYS", "null")
+    monkeypatch.setenv("PLACEWRIGHT_CORS_ORIGINS", '["https://app.example.org"]')
+    settings = Settings()
+    assert settings.retention_days is None
+    assert settings.cors_origins == ["https://app.example.org"]
+
+
+def test_every_setting_may_be_misspelt_but_not_every_variable_is_ours():
+    names = [f"PLACEWRIGHT_{name.upper()}" for name in Settings.model_fields]
+    assert find_misspelt(names) == {}
+    assert find_misspelt([f"{name}X" for name in names]) == {f"{name}X": name for name in names}
+    others = ("API_KEY", "DATABASE_PASSWORD", "PORT_8000_TCP_ADDR", "SERVICE_HOST", "TEST_DEPTH", "WORKLOADS")
+    assert find_misspelt([f"PLACEWRIGHT_{name}" for name in others] + ["MAX_WORKER", "PATH"]) == {}
 
 
 def test_memory_keeps_to_the_limit_of_the_container(tmp_path):

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from app.auth.allowance import NO_BOUNDS
+from app.auth.keys import KeyStore
+from app.auth.scopes import Scope
+from app.database import Database
 from solver.formats import native
 from solver.verification import verify
 from tests.app.live_server import LiveServer
@@ -52,6 +56,15 @@ def start(postgres, tmp_path):
 
     yield run
     assert not [pid for live in started for pid in live.close()], "orphans"
+
+
+def test_a_database_without_an_encoding_of_its_own(postgres):
+    database = Database(postgres("ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"), 10.0)
+    database.migrate()
+    keys = KeyStore(database)
+    made, _ = keys.create(tenant="t", name="clé ☃", scopes=[Scope.READ], allowance=NO_BOUNDS)
+    assert keys.list_keys() == [made]
+    database.close()
 
 
 def list_solves_on_nodes():
