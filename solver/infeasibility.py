@@ -263,6 +263,8 @@ def _moves(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
             continue
         needed, moving = 0, []
         for item, members in enumerate(reduced.members):
+            if not reduced.allowed[item].any():  # a reason of its own, whatever may move
+                continue
             weights: Counter[str] = Counter()
             for operator in members:
                 if operators[operator].id in previous:

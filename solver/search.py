@@ -16,6 +16,8 @@ from solver.verification import Verification, verify
 
 CONTRADICTION = 1e-9
 """Relative amount by which a bound may exceed a verified placement through floating-point rounding alone."""
+NOTHING_BELOW_ZERO = "non-negativity"
+"""What is known without any method: times and prices are not negative, and no sum of them is."""
 
 
 class Search:
@@ -41,7 +43,7 @@ class Search:
         self.rejected: dict[str, int] = {}
         self.distrusted: set[str] = set()
         self.verify_s = 0.0
-        self._bounds: dict[str, float] = {"none": 0.0}
+        self._bounds: dict[str, float] = {NOTHING_BELOW_ZERO: 0.0}
         self._sealed = False
         self._on_progress = on_progress
         self._lock = threading.RLock()

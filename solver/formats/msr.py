@@ -21,8 +21,8 @@ from solver.validation import MAX_BYTES, MAX_DEVICES, MAX_TIME_MS, validate
 ACCELERATOR = "accelerator"
 CPU = "cpu"
 
-_Time = Annotated[float, Field(ge=0, le=MAX_TIME_MS, allow_inf_nan=False)]
-_Size = Annotated[float, Field(ge=0, le=MAX_BYTES, allow_inf_nan=False)]
+_Time = Annotated[float, Field(strict=True, ge=0, le=MAX_TIME_MS, allow_inf_nan=False)]
+_Size = Annotated[float, Field(strict=True, ge=0, le=MAX_BYTES, allow_inf_nan=False)]
 
 
 def _read_id(value: object) -> str:
@@ -33,15 +33,23 @@ def _read_id(value: object) -> str:
     return str(value)
 
 
+def _read_flag(value: object) -> bool:
+    if not isinstance(value, int | float) or value not in (0, 1):
+        raise PydanticCustomError("flag_type", "0 or 1, or false or true")
+    return bool(value)
+
+
 _Id = Annotated[str, BeforeValidator(_read_id)]
+_Flag = Annotated[bool, BeforeValidator(_read_flag)]
+_Count = Annotated[int, Field(strict=True, ge=0, le=MAX_DEVICES)]
 
 
 class _Node(BaseModel):
     id: _Id
-    supportedOnFpga: bool = True  # noqa: N815  the format's own name
+    supportedOnFpga: _Flag = True  # noqa: N815  the format's own name
     cpuLatency: _Time  # noqa: N815
     fpgaLatency: _Time | None = None  # noqa: N815
-    isBackwardNode: bool = False  # noqa: N815
+    isBackwardNode: _Flag = False  # noqa: N815
     colorClass: _Id | None = None  # noqa: N815
     size: _Size = 0
 
@@ -54,8 +62,8 @@ class _Edge(BaseModel):
 
 
 class _Workload(BaseModel):
-    maxFPGAs: Annotated[int, Field(ge=0, le=MAX_DEVICES)]  # noqa: N815
-    maxCPUs: Annotated[int, Field(ge=0, le=MAX_DEVICES)] = 0  # noqa: N815
+    maxFPGAs: _Count  # noqa: N815
+    maxCPUs: _Count = 0  # noqa: N815
     maxSizePerFPGA: _Size | None = None  # noqa: N815
     nodes: list[_Node]
     edges: list[_Edge] = Field(default_factory=list)
@@ -77,7 +85,8 @@ def accepts(document: Any) -> bool:
 
 def accepts_split(document: Any) -> bool:
     """Whether a parsed document looks like a hand-made split of this format."""
-    return isinstance(document, dict) and ("fpgas" in document or "cpus" in document)
+    # A plain map may have operators called so; it gives each of them a device.
+    return isinstance(document, dict) and any(isinstance(document.get(key), list) for key in ("fpgas", "cpus"))
 
 
 @collector_paused()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from solver.field_checks import MAX_ID_LENGTH
 from solver.instance import Execution, InterconnectModel, ObjectiveKind, Overlap, Partition, PipelineSchedule
@@ -31,6 +32,13 @@ Flag = Annotated[bool, Field(strict=True)]
 
 def _whole(low: int, high: int) -> Any:
     return Field(strict=True, ge=low, le=high)
+
+
+def _read_version(value: object) -> object:
+    """Not what only equals the number: true and 1.0 do."""
+    if isinstance(value, bool | float):
+        raise PydanticCustomError("literal_error", "one of the versions", {"expected": "1"})
+    return value
 
 
 class _Record(BaseModel):
@@ -170,7 +178,7 @@ class SolverRecord(_Record):
 class RequestDocument(_Record):
     """A graph, a cluster, an objective and constraints: the body of POST /placements."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[1], BeforeValidator(_read_version)] = 1
     graph: GraphRecord
     cluster: ClusterRecord
     objective: ObjectiveRecord = Field(default_factory=lambda: ObjectiveRecord.model_validate({}))

@@ -127,6 +127,13 @@ def test_bytes_take_the_bandwidth_of_the_device_and_its_latency(solve):
     assert result.objective_value == 14.5
 
 
+@pytest.mark.parametrize("kind", ["throughput", "cost"])
+def test_a_proof_that_needs_no_method_has_a_name(solve, kind):
+    """Nothing costs or takes anything here: less than nothing cannot be had."""
+    result = solve(make([op("a", 0.0)], kind=kind))
+    assert (result.objective_value, result.solver.proved_by) == (0.0, "non-negativity")
+
+
 def test_a_latency_of_zero_of_a_device_counts_against_that_of_the_interconnect(solve):
     devices = (gpus(2, host_latency_ms=0.0),)
     wires = {"host_bandwidth_bytes_per_s": 1e6, "host_latency_ms": 7.0}

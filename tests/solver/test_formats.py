@@ -167,6 +167,9 @@ def changed(**fields):
     [
         ({"maxFPGAs": -1}, "out_of_range", "/maxFPGAs"),
         ({"maxFPGAs": "many"}, "wrong_type", "/maxFPGAs"),
+        ({"maxFPGAs": "2"}, "wrong_type", "/maxFPGAs"),
+        ({"maxCPUs": True}, "wrong_type", "/maxCPUs"),
+        ({"maxSizePerFPGA": "100"}, "wrong_type", "/maxSizePerFPGA"),
         ({"maxFPGAs": 0, "maxCPUs": 0}, "no_devices", "/maxFPGAs"),
         ({"maxFPGAs": 65_536, "maxCPUs": 65_536}, "too_many_devices", "/maxFPGAs"),
         ({"maxSizePerFPGA": -1}, "out_of_range", "/maxSizePerFPGA"),
@@ -182,6 +185,11 @@ def changed(**fields):
         ({"nodes__0__cpuLatency": -1}, "out_of_range", "/nodes/0/cpuLatency"),
         ({"nodes__0__cpuLatency": None}, "wrong_type", "/nodes/0/cpuLatency"),
         ({"nodes__0__fpgaLatency": "fast"}, "wrong_type", "/nodes/0/fpgaLatency"),
+        ({"nodes__0__cpuLatency": "7"}, "wrong_type", "/nodes/0/cpuLatency"),
+        ({"nodes__0__fpgaLatency": True}, "wrong_type", "/nodes/0/fpgaLatency"),
+        ({"nodes__0__size": False}, "wrong_type", "/nodes/0/size"),
+        ({"nodes__0__supportedOnFpga": 2}, "wrong_type", "/nodes/0/supportedOnFpga"),
+        ({"nodes__0__supportedOnFpga": "yes"}, "wrong_type", "/nodes/0/supportedOnFpga"),
         ({"nodes__0__size": -1}, "out_of_range", "/nodes/0/size"),
         ({"nodes__0__colorClass": {}}, "wrong_type", "/nodes/0/colorClass"),
         ({"nodes__0__isBackwardNode": "perhaps"}, "wrong_type", "/nodes/0/isBackwardNode"),
@@ -231,6 +239,8 @@ def test_placements(document):
 def test_operators_may_be_named_like_the_parts_of_an_answer():
     placement = {"result": "gpu:0", "placement": "gpu:1", "fpgas": "gpu:2"}
     assert formats.read_placement(json.dumps({"placement": placement}).encode()) == placement
+    placement = {"fpgas": "gpu:0", "cpus": "gpu:1"}
+    assert formats.read_placement(json.dumps(placement).encode()) == placement
 
 
 def test_splits():

@@ -280,6 +280,13 @@ def test_must_move(solve, limit, unit, required):
     assert (change.required, change.available) == (required, 1)
 
 
+def test_what_has_no_device_at_all_is_not_told_to_move(solve):
+    """a could stay where it was; its group cannot be anywhere."""
+    operators = [op("a", 1.0, 10, colocation_group="w"), op("b", 1.0, colocation_group="w", allowed_devices=())]
+    constraints = {"previous_placement": {"a": "gpu:0"}, "max_moved_bytes": 5}
+    assert "must_move" not in {reason.code for reason in reasons(solve, operators, constraints=constraints)}
+
+
 def test_the_pins_in_the_way_are_singled_out(solve):
     """Of four pins to one device that holds two, two have to go; the one elsewhere may stay."""
     operators = [op(name, 1.0, 5) for name in "abcd"] + [op("e", 1.0, 5)]

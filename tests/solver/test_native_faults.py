@@ -21,6 +21,8 @@ WIRES = "/cluster/interconnect"
 FIELDS = [
     # path, value, code
     ("/schema_version", 2, "unknown_value"),
+    ("/schema_version", True, "unknown_value"),
+    ("/schema_version", 1.0, "unknown_value"),
     ("/unheard_of", 1, "unknown_field"),
     ("/graph", REMOVED, "missing_field"),
     ("/graph", [], "wrong_type"),
@@ -234,6 +236,7 @@ def test_every_fault_says_what_to_do():
         ("/solver/workers", 1.5, "expected a whole number, found 1.5"),
         ("/solver/time_limit_s", 0, "expected a number above 0, found 0"),
         ("/schema_version", 2, "expected 1, found 2"),
+        ("/schema_version", True, "expected 1, found true"),
         ("/objective/kind", "speed", "expected 'throughput', 'latency' or 'cost', found 'speed'"),
     ],
 )
