@@ -196,13 +196,13 @@ class Dispatcher:
         attempts = self._settings.max_attempts
         detail = f"Whatever ran the solve died, {attempts} times in a row. The best placement found is kept."
         error = describe("too-many-attempts", detail).model_dump(exclude_none=True)
-        recovered = self._leases.recover(attempts, error, everything=everything)
-        if recovered:
-            _log.warning("recovered %d jobs of a dead dispatcher", recovered)
+        for placement_id in self._leases.recover(attempts, error, everything=everything):
+            _log.warning("recovered from a dead dispatcher", extra={"placement": placement_id})
 
     def _expire(self) -> None:
         error = describe("waited-too-long", "The job could not be started within its max_wait.")
-        self._leases.expire(error.model_dump(exclude_none=True))
+        for placement_id in self._leases.expire(error.model_dump(exclude_none=True)):
+            _log.info("expired in the queue", extra={"placement": placement_id})
 
     def _forget(self) -> None:
         self._leases.forget_usage()

@@ -228,8 +228,8 @@ class LeaseStore:
                 change_state(session, row, now, State.QUEUED)
         self._on_change(lease.id)
 
-    def recover(self, max_attempts: int, error: Mapping[str, Any], *, everything: bool = False) -> int:
-        """Queue the jobs whose lease has run out, or end them after too many attempts; how many jobs that were.
+    def recover(self, max_attempts: int, error: Mapping[str, Any], *, everything: bool = False) -> list[str]:
+        """Queue the jobs whose lease has run out, or end them after too many attempts; their ids.
 
         ``everything``: whoever held a lease is known to be dead, and offers no slots either.
         """
@@ -242,7 +242,7 @@ class LeaseStore:
             if not everything:
                 left = left.where(PlacementRow.lease_until < now)
             if session.scalar(left.limit(1)) is None:
-                return 0
+                return []
         with self._database.write() as session:
             now = self._database.now(session)
             rows = session.scalars(left.with_for_update(skip_locked=True)).all()
@@ -253,24 +253,22 @@ class LeaseStore:
                     end(session, row, now, State.FAILED, error)
                 else:
                     change_state(session, row, now, State.QUEUED)
-        self._tell(row.id for row in rows)
-        return len(rows)
+        return self._tell(rows)
 
-    def expire(self, error: Mapping[str, Any]) -> int:
-        """End the jobs that waited for their first start for longer than they were willing to; how many."""
+    def expire(self, error: Mapping[str, Any]) -> list[str]:
+        """End the jobs that waited for their first start for longer than they were willing to; their ids."""
         never_started = (PlacementRow.state == State.QUEUED) & PlacementRow.started_at.is_(None)
         due = select(PlacementRow).where(never_started).limit(_BATCH)
         with self._database.read() as session:
             now = self._database.now(session)
             due = due.where(PlacementRow.start_before < now)
             if session.scalar(due) is None:
-                return 0
+                return []
         with self._database.write() as session:
             rows = session.scalars(due.with_for_update(skip_locked=True)).all()
             for row in rows:
                 end(session, row, now, State.EXPIRED, error)
-        self._tell(row.id for row in rows)
-        return len(rows)
+        return self._tell(rows)
 
     def forget(self, retention_s: float) -> int:
         """Delete some of the jobs that ended longer ago than that; how many."""
@@ -286,9 +284,11 @@ class LeaseStore:
         with self._database.write() as session:
             forget_usage(session, self._database.now(session))
 
-    def _tell(self, ids: Iterable[str]) -> None:
+    def _tell(self, rows: Iterable[PlacementRow]) -> list[str]:
+        ids = [row.id for row in rows]
         for placement_id in ids:
             self._on_change(placement_id)
+        return ids
 
     def _lock(self, session: Session, lease: Lease) -> PlacementRow:
         row = session.scalar(select(PlacementRow).where(_is_mine(lease)).with_for_update())

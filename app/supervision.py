@@ -80,7 +80,7 @@ def supervise(task: Task, watch: Watch) -> Outcome:
     try:
         process, messages, log = _start(task)
     except OSError as error:
-        _log.exception("no child process")
+        _log.exception("no child process", extra={"placement": task.placement_id})
         return Outcome(None, describe("solver-died", f"The solving process could not be started: {error}"))
     supervision = _Supervision(task, watch, process, messages, log)
     try:
@@ -210,7 +210,7 @@ class _Supervision:
         if limit is None or (used := _measure_memory(self._pid)) <= limit:
             return
         if self._stop_cause is None:
-            _log.warning("solve %d uses %d bytes, more than its %d", self._pid, used, limit)
+            self._warn("solve %d uses %d bytes, more than its %d", self._pid, used, limit)
             self._interrupt(StopCause.MEMORY, now)
         elif used > limit * _MEMORY_MARGIN:
             self._kill()
@@ -221,9 +221,12 @@ class _Supervision:
 
     def _kill(self) -> None:
         if not self._was_killed:
-            _log.warning("killing solve %d (%s)", self._pid, self._stop_cause or "it closed its pipe but did not end")
+            self._warn("killing solve %d (%s)", self._pid, self._stop_cause or "it closed its pipe but did not end")
             self._was_killed = True
             self._signal_group(signal.SIGKILL)
+
+    def _warn(self, message: str, *arguments: object) -> None:
+        _log.warning(message, *arguments, extra={"placement": self._task.placement_id})
 
     def _signal_group(self, number: signal.Signals) -> None:
         try:

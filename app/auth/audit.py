@@ -34,13 +34,13 @@ class AuditLog:
 
         async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _note(scope, message["status"], dict(message["headers"]))
+                _note(scope, message["status"])
             await send(message)
 
         await self._app(scope, receive, send_and_note)
 
 
-def _note(scope: Scope, status: int, headers: dict[bytes, bytes]) -> None:
+def _note(scope: Scope, status: int) -> None:
     if scope["method"] in _READING and status not in _TURNED_AWAY:
         return
     identity: Identity | None = scope["state"].get("identity")
@@ -50,15 +50,14 @@ def _note(scope: Scope, status: int, headers: dict[bytes, bytes]) -> None:
         "client": scope["client"][0] if scope.get("client") else None,
         "method": scope["method"],
         "route": getattr(scope.get("route"), "path", None),
-        "placement": _find_placement(scope, headers),
+        "placement": _find_placement(scope),
         "status": status,
     }
     word = "turned away" if status in _TURNED_AWAY else "answered"
     _log.info(word, extra={name: value for name, value in facts.items() if value is not None})
 
 
-def _find_placement(scope: Scope, headers: dict[bytes, bytes]) -> str | None:
+def _find_placement(scope: Scope) -> str | None:
     """The id in the address, or of the placement that was made."""
-    created = headers.get(b"location", b"").rpartition(b"/")[2].decode("ascii", "replace")
-    placement: str = scope.get("path_params", {}).get("placement_id", created)
+    placement: str = scope.get("path_params", {}).get("placement_id", scope["state"].get("placement", ""))
     return placement if _ID.fullmatch(placement) else None  # anything may stand in an address, also lines of a log

@@ -82,6 +82,7 @@ async def create_placement(
     except (KeyInFlight, KeyReused, NoFreeSlots, QueueFull, QuotaExceeded, StartNotUsable) as error:
         raise _refuse(error) from error
     del new  # the document need not wait for the answer
+    request.state.placement = placement_id  # for the audit log
     wait_s = preferences.choose_wait(settings.default_wait_s, settings.max_wait_s)
     async with runtime.waiting.answering(placement_id, has_key=idempotency_key is not None):
         try:

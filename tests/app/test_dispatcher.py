@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -130,6 +132,23 @@ def test_an_outage_that_outlasts_the_lease_does_not_cost_the_end_of_a_solve(part
     assert wait_until(lambda: placements.read_summary("default", job).state.is_terminal)
     summary = placements.read_summary("default", job)
     assert (summary.attempt, summary.error["type"]) == (1, "urn:placewright:problem:solver-defect")
+
+
+def test_the_log_names_what_has_expired(parts, caplog):
+    _, engine, placements = parts
+    caplog.set_level(logging.INFO)
+    engine.may_end.clear()
+    engine.is_warm.set()
+    placements.create(NEW)  # takes the only slot
+    assert engine.has_run.wait(PATIENCE_S)
+    waiting, _ = placements.create(replace(NEW, max_wait_s=0.01))
+    assert wait_until(lambda: placements.read_summary("default", waiting).state is State.EXPIRED)
+    engine.may_end.set()
+
+    def list_expired():
+        return [record.placement for record in caplog.records if record.getMessage() == "expired in the queue"]
+
+    assert wait_until(list_expired) == [waiting]
 
 
 def test_a_dispatcher_that_gets_ready_can_be_stopped(parts):

@@ -141,7 +141,7 @@ def test_a_database_of_the_first_version_keeps_its_jobs(tmp_path):
         "waiting",
         "done",
     ]
-    assert store.leases.recover(3, ERROR, everything=True) == 1
+    assert store.leases.recover(3, ERROR, everything=True) == ["left"]
     assert [store.lease().id, store.lease().id] == ["waiting", "left"]
     old.close()
 
@@ -180,7 +180,7 @@ def test_an_old_owner_writes_nothing(store):
     job = store.queue()
     old = store.lease("old")
     store.age_leases()
-    assert store.leases.recover(3, ERROR) == 1
+    assert store.leases.recover(3, ERROR) == [job]
     new = store.lease("new")
     assert (new.id, new.attempt) == (job, 2)
     assert new.fence > old.fence
@@ -217,7 +217,7 @@ def test_a_lease_that_is_renewed_is_not_taken_over(store):
     lease = store.lease()
     store.age_leases()
     assert store.leases.renew({lease: 1.0}) == set()
-    assert store.leases.recover(3, ERROR) == 0
+    assert store.leases.recover(3, ERROR) == []
 
 
 def test_a_worse_incumbent_does_not_replace_a_better_one(store):
@@ -377,7 +377,7 @@ def test_a_job_that_must_not_wait_needs_a_free_slot(store):
 def test_a_job_that_has_waited_too_long_expires(store):
     job, patient = store.queue(max_wait_s=0.01), store.queue(max_wait_s=100)
     time.sleep(0.05)
-    assert store.leases.expire(ERROR) == 1
+    assert store.leases.expire(ERROR) == [job]
     assert store.state(job) is State.EXPIRED
     assert store.events(job)[-1].kind == "end"
     assert store.state(patient) is State.QUEUED
@@ -387,7 +387,7 @@ def test_a_job_given_back_waits_as_long_as_it_takes(store):
     job = store.queue(max_wait_s=0.01)
     store.leases.requeue(store.lease(), best(5.0), 1.0, counts=False)  # as at an orderly stop
     time.sleep(0.05)
-    assert store.leases.expire(ERROR) == 0
+    assert store.leases.expire(ERROR) == []
     assert store.state(job) is State.QUEUED
 
 

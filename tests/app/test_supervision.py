@@ -76,6 +76,7 @@ def test_a_solve_that_hangs_is_killed_after_its_time(start_server):
     assert (job["result"]["status"], job["result"]["stop_reason"]) == ("feasible", "time_limit")
     assert job["result"]["placement"]
     assert not live.list_solves()
+    assert f"killing solve {pid} (overrun) [placement={job['id']}]" in live.log.read_text()
 
 
 def test_no_thread_of_a_solve_takes_the_interrupt_from_the_one_that_waits_for_it(live, slow):
@@ -173,6 +174,7 @@ def test_a_killed_server_leaves_no_orphans_and_its_jobs_are_taken_up(start_serve
     assert not first.wait_for_no_processes()
     assert query(first, "SELECT state FROM placements WHERE owner IS NOT NULL")
     second = start_server()
+    assert f"recovered from a dead dispatcher [placement={job['id']}]" in second.log.read_text()
     job = second.wait_for_end(job["id"])
     assert (job["state"], job["attempt"]) == ("succeeded", 2)
     assert "hint" in [step["found_by"] for step in job["result"]["incumbents"]]

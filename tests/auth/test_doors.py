@@ -233,7 +233,7 @@ def test_a_key_may_use_so_many_cpu_seconds(guarded, tiny, slow):
 # --- what is written down --------------------------------------------------------------------------------------------
 
 
-def test_changes_and_refusals_are_in_the_audit_log(start_guarded, slow):
+def test_changes_and_refusals_are_in_the_audit_log(start_guarded, slow, tiny):
     live = start_guarded()
     key = live.make_key(tenant="acme")
     with live.connect(key=key) as http:
@@ -241,18 +241,20 @@ def test_changes_and_refusals_are_in_the_audit_log(start_guarded, slow):
         http.post(f"/placements/{placement['id']}/cancel", json={"mode": "discard"})
         http.get(f"/placements/{placement['id']}", headers={"Prefer": "wait=100"})
         assert http.delete(f"/placements/{placement['id']}").status_code == 204
+        solved = http.post("/placements", json=tiny).json()
     live.http.get("/placements/x", headers={"Authorization": "Bearer pw_guess"})
     live.stop()
     log = live.log.read_text()
     lines = [line for line in log.splitlines() if "placewright.audit" in line]
-    assert len(lines) == 4, log
+    assert len(lines) == 5, log
     key_id = key.split("_")[1]
-    made, cancelled, deleted, refused = lines
+    made, cancelled, deleted, waited_for, refused = lines
     who = f"tenant=acme key={key_id} client=127.0.0.1"
     assert f"answered [{who} method=POST route=/placements placement={placement['id']} status=202]" in made
     assert f"route=/placements/{{placement_id}}/cancel placement={placement['id']} status=202]" in cancelled
     assert "method=DELETE" in deleted
     assert f"placement={placement['id']}" in deleted
+    assert f"route=/placements placement={solved['id']} status=200]" in waited_for
     assert "turned away [client=127.0.0.1 method=GET route=/placements/{placement_id} status=401]" in refused
     assert key.split("_", 2)[2] not in log
     assert "pw_guess" not in log
