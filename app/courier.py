@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Message:
     id: str
+    placement_id: str
     tenant: str
     url: str
     payload: str
@@ -75,7 +76,7 @@ class Courier:
             for row, tenant in session.execute(due.with_for_update(skip_locked=True, of=DeliveryRow)):
                 row.attempts += 1
                 row.next_attempt_at = now + _HELD
-                messages.append(_Message(row.id, tenant, row.url, row.payload, row.attempts))
+                messages.append(_Message(row.id, row.placement_id, tenant, row.url, row.payload, row.attempts))
             return messages
 
     def _try(self, message: _Message) -> None:
@@ -85,7 +86,8 @@ class Courier:
             deliver(message.url, message.id, message.payload, secret, may_be_private=self._may_be_private)
         except DeliveryFailed as error:
             reason, is_final = str(error), error.is_final
-            _log.warning("webhook not delivered: %s", reason, extra={"delivery": message.id})
+            names = {"placement": message.placement_id, "delivery": message.id}
+            _log.warning("webhook not delivered: %s", reason, extra=names)
         with self._database.write() as session:
             row = session.get(DeliveryRow, message.id)
             if row is None:  # the placement was deleted meanwhile

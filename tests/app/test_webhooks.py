@@ -194,7 +194,7 @@ def test_who_answers_a_byte_at_a_time_is_not_waited_for(monkeypatch):
             given_up.set()
 
 
-def test_a_message_is_tried_again_with_the_same_id_and_survives_a_restart(tmp_path, receiver, monkeypatch):
+def test_a_message_is_tried_again_with_the_same_id_and_survives_a_restart(tmp_path, receiver, monkeypatch, caplog):
     monkeypatch.setattr(courier, "_DELAYS_S", (0.05, 0.05, 0.05))
     monkeypatch.setattr(courier, "_TICK_S", 0.05)
     database = Database(f"sqlite:///{tmp_path}/jobs.sqlite3", busy_timeout_s=5)
@@ -223,6 +223,8 @@ def test_a_message_is_tried_again_with_the_same_id_and_survives_a_restart(tmp_pa
         row = session.get(DeliveryRow, message_id)
         assert (row.attempts, row.next_attempt_at, row.last_error) == (3, None, None)
         assert row.delivered_at
+    failures = [record for record in caplog.records if "not delivered" in record.getMessage()]
+    assert [(failure.placement, failure.delivery) for failure in failures] == [(placement_id, message_id)] * 2
     database.close()
 
 
