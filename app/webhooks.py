@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -24,7 +25,13 @@ _TIMEOUT_S = 10.0
 _DEADLINE_S = 20.0
 """For all of it: whoever answers a byte at a time must not hold up other messages, or the end of the service."""
 _LEAST_SECRET_BYTES = 24
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_IPV6_INTERNET = ipaddress.ip_network("2000::/3")
+"""Where public IPv6 addresses are; what is elsewhere is private, or leads through a translator into some network."""
+_PRINTABLE = re.compile(r"[!-~]+")
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_PUBLIC_NAME = re.compile(rf"(?:{_LABEL}\.)+[a-z](?:[a-z0-9-]*[a-z0-9])\.?")
+"""Its last part is no number: 127.1 and 2130706433 are addresses to whoever looks names up."""
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -70,6 +77,8 @@ def check_address(url: str, *, may_be_private: bool) -> SplitResult:
     Raises:
         UnusableAddress: no HTTPS address of a public host.
     """
+    if not _PRINTABLE.fullmatch(url):
+        raise UnusableAddress("it has spaces or letters beyond ASCII; write them as %XX, and names of hosts as xn--…")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -84,6 +93,8 @@ def check_address(url: str, *, may_be_private: bool) -> SplitResult:
     try:
         literal = ipaddress.ip_address(parts.hostname)
     except ValueError:
+        if not (_NAME if may_be_private else _PUBLIC_NAME).fullmatch(parts.hostname):
+            raise UnusableAddress("it names no public host") from None
         return parts
     if not may_be_private and not is_public(literal):
         raise UnusableAddress("it is a private address")
@@ -96,7 +107,7 @@ def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if inner is not None:
             return is_public(inner)
-        if address in _NAT64 or address.teredo is not None:
+        if address not in _IPV6_INTERNET or address.teredo is not None:
             return False
     return address.is_global and not address.is_multicast
 

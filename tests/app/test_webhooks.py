@@ -26,7 +26,7 @@ from app.settings import Settings
 from app.tables import DeliveryRow
 from app.webhooks import DeliveryFailed, UnusableAddress, check_address, deliver, secret_of, sign
 from tests.app.problem_checks import check
-from tests.patience import wait_until
+from tests.patience import PATIENCE_S, wait_until
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -36,12 +36,16 @@ class Receiver:
 
     def __init__(self):
         self.statuses, self.got = [], []
+        self.is_answering = threading.Event()
+        self.is_answering.set()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.got.append((self.path, dict(self.headers), body))
+                if self.path == "/slow":
+                    receiver.is_answering.wait(PATIENCE_S)
                 self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
                 self.send_header("Location", "/elsewhere")
                 self.end_headers()
@@ -114,6 +118,21 @@ def test_the_secret_of_a_tenant_tells_nothing_of_another():
         "https://example.com:99999/",
         "https://example.com:0/",
         "https://[/",
+        "https://[fec0::1]/",
+        "https://[64:ff9b:1::a00:1]/",
+        "https://[::10.0.0.1]/",
+        "https://127.1/",
+        "https://0/",
+        "https://2130706433/",
+        "https://0x7f.0.0.1/",
+        "https://10.0.0.1./",
+        "https://localhost/",
+        "https://a b/",
+        "https://a..b/",
+        "https://münchen.example/",
+        "https://example.com/a b",
+        "https://example.com/ä",
+        "https://example.com/\r\nHost: a.example",
     ],
 )
 def test_addresses_that_are_refused_at_the_door(url):
@@ -122,9 +141,17 @@ def test_addresses_that_are_refused_at_the_door(url):
 
 
 def test_addresses_that_are_fine():
-    for url in ("https://example.com/hook?x=1", "https://example.com:8443", "https://93.184.215.14/"):
+    for url in (
+        "https://example.com/hook?x=1",
+        "https://EXAMPLE.com:8443",
+        "https://a_b.my-hooks.xn--p1ai./%20",
+        "https://93.184.215.14/",
+        "https://[2606:4700::1111]/",
+        "https://[::ffff:93.184.215.14]/",
+    ):
         check_address(url, may_be_private=False)
-    check_address("http://127.0.0.1:80/", may_be_private=True)
+    for url in ("http://127.0.0.1:80/", "http://localhost/", "http://receiver:8080/hook"):
+        check_address(url, may_be_private=True)
 
 
 def test_a_name_is_looked_up_once_and_all_its_addresses_must_be_public(monkeypatch):
@@ -194,23 +221,36 @@ def test_who_answers_a_byte_at_a_time_is_not_waited_for(monkeypatch):
             given_up.set()
 
 
-def test_a_message_is_tried_again_with_the_same_id_and_survives_a_restart(tmp_path, receiver, monkeypatch, caplog):
-    monkeypatch.setattr(courier, "_DELAYS_S", (0.05, 0.05, 0.05))
-    monkeypatch.setattr(courier, "_TICK_S", 0.05)
+@pytest.fixture
+def finish(tmp_path):
+    """Ends a placement of a tenant, of which a message has to go to the address; gives its id."""
     database = Database(f"sqlite:///{tmp_path}/jobs.sqlite3", busy_timeout_s=5)
     database.migrate()
     clients, leases = PlacementStore(database, dispatcher_timeout_s=30), LeaseStore(database, lease_s=30)
-    new = NewPlacement(
-        tenant="t", request=b"", digest="d", fingerprint="f", time_limit_s=1, workers=1, webhook_url=receiver.url
-    )
-    placement_id, _ = clients.create(new)
-    leases.finish(leases.lease_next("me", 1, 1, "v"), State.FAILED, 0.0, error={"detail": "x"})
+
+    def finish(tenant, url):
+        new = NewPlacement(
+            tenant=tenant, request=b"", digest="d", fingerprint="f", time_limit_s=1, workers=1, webhook_url=url
+        )
+        placement_id, _ = clients.create(new)
+        leases.finish(leases.lease_next("me", 1, 1, "v"), State.FAILED, 0.0, error={"detail": "x"})
+        return placement_id
+
+    finish.database = database
+    yield finish
+    database.close()
+
+
+def test_a_message_is_tried_again_with_the_same_id_and_survives_a_restart(finish, receiver, monkeypatch, caplog):
+    monkeypatch.setattr(courier, "_DELAYS_S", (0.05, 0.05, 0.05))
+    monkeypatch.setattr(courier, "_TICK_S", 0.05)
+    placement_id = finish("t", receiver.url)
     receiver.statuses = [500, 500]
-    first = Courier(database, SECRET, may_be_private=True)
+    first = Courier(finish.database, SECRET, may_be_private=True)
     first.start()
     receiver.wait_for(1)
     first.stop()
-    second = Courier(database, SECRET, may_be_private=True)
+    second = Courier(finish.database, SECRET, may_be_private=True)
     second.start()
     receiver.wait_for(3)
     second.stop()
@@ -219,13 +259,37 @@ def test_a_message_is_tried_again_with_the_same_id_and_survives_a_restart(tmp_pa
     assert body["type"] == "placement.failed"
     assert body["data"]["id"] == placement_id
     verify(receiver.got[-1][1], receiver.got[-1][2], secret_of("t", SECRET))
-    with database.read() as session:
+    with finish.database.read() as session:
         row = session.get(DeliveryRow, message_id)
         assert (row.attempts, row.next_attempt_at, row.last_error) == (3, None, None)
         assert row.delivered_at
     failures = [record for record in caplog.records if "not delivered" in record.getMessage()]
     assert [(failure.placement, failure.delivery) for failure in failures] == [(placement_id, message_id)] * 2
-    database.close()
+
+
+def test_receivers_that_do_not_answer_hold_up_nobody_else(finish, receiver, monkeypatch):
+    for limit in ("_TIMEOUT_S", "_DEADLINE_S"):
+        monkeypatch.setattr(webhooks, limit, 2 * PATIENCE_S)
+    for _ in range(20):
+        finish("slow", f"{receiver.url}/slow")
+    for _ in range(20):
+        finish("quick", f"{receiver.url}/quick")
+    receiver.is_answering.clear()
+    made = Courier(finish.database, SECRET, may_be_private=True)
+    made.start()
+
+    def count(path):
+        return [got[0] for got in receiver.got].count(path)
+
+    try:
+        arrived = wait_until(lambda: count("/quick") == 20 and count("/slow") >= 8)
+        under_way = count("/slow")
+    finally:
+        receiver.is_answering.set()
+        receiver.wait_for(40 if arrived else 20)
+        made.stop()
+    assert arrived
+    assert under_way == 8  # the share of one tenant
 
 
 def test_the_service_tells_when_a_placement_has_ended(start_server, receiver, tiny):
