@@ -43,10 +43,19 @@ class _Json(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def _drop_query(record: logging.LogRecord) -> bool:
+    """An address is logged without its query: there may be a secret in the address of a webhook."""
+    if record.name == "uvicorn.access" and isinstance(record.args, tuple) and len(record.args) == len(_ACCESS):
+        client, method, path, *rest = record.args
+        record.args = (client, method, str(path).partition("?")[0], *rest)
+    return True
+
+
 def configure_logs(kind: Literal["text", "json"]) -> None:
     """Send everything to standard error in that form; the server's own lines too."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if kind == "json" else _Text("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_drop_query)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 

@@ -34,6 +34,7 @@ from app.request_body import Door
 from app.routes import operation_router, placements_router
 from app.runtime import Runtime
 from app.settings import Settings
+from app.tracing import UntracedQueries
 
 _LEAST_GZIP_BYTES = 1024
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def create_app(settings: Settings | None = None, *, has_placements: bool = True)
             expose_headers=["ETag", "Location", "Next-Byte", "Preference-Applied", "Retry-After"],
         )
     app.add_middleware(MeasuredRequests, metrics=runtime.metrics)
+    app.add_middleware(UntracedQueries)
     install_handlers(app)
     app.include_router(operation_router)
     if has_placements:

@@ -16,12 +16,14 @@ from app.schemas import Health
 router = APIRouter(tags=["operation"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="The process answers")
 async def check_life() -> Health:
     """Asks nothing but the event loop, so that a long solve or a slow database never gets the service killed."""
     return Health(status="alive")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Placements get solved", responses=document_problems(503))
 async def check_readiness(runtime: RuntimeOf) -> Health:
     """Asks the database, and for a live dispatcher."""

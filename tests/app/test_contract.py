@@ -385,6 +385,12 @@ def test_the_service_says_beforehand_what_it_can_and_what_it_allows(client, tiny
     check(client.get("/examples/none"), 404, "example-not-found")
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_monitors_may_leave_out_the_body(client, path):
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_figures_for_prometheus(client, tiny):
     job = client.post("/placements", json=tiny).json()
     client.get(f"/placements/{job['id']}/status")

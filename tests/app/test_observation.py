@@ -60,6 +60,22 @@ def test_a_trace_leads_from_the_request_into_the_process_of_the_solve(start_serv
     assert attributes["status"] == "optimal"
 
 
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_the_address_of_a_webhook_is_in_no_log_and_no_trace(start_server, collector, monkeypatch, tiny, kind):
+    address, spans = collector
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    live = start_server(LOG_FORMAT=kind)
+    live.http.post("/placements?webhook_url=https%3A%2F%2Fexample.com%2F%3Ftoken%3DCONFIDENTIAL", json=tiny)
+    live.stop()
+    [request] = [span for span in spans if span.name == "POST /placements"]
+    assert "url.query" in {attribute.key for attribute in request.attributes}
+    assert "CONFIDENTIAL" not in str(spans)
+    log = live.log.read_text()
+    assert "POST /placements HTTP/1.1" in log
+    assert "CONFIDENTIAL" not in log
+
+
 def test_machines_get_a_json_object_a_line_that_names_the_placement(start_server, tiny):
     live = start_server(LOG_FORMAT="json")
     job = live.http.post("/placements", json=tiny).json()
