@@ -90,18 +90,19 @@ def _parser() -> argparse.ArgumentParser:
         frontier.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
     points = "look for no more points than this (default: 20)"
     frontier.add_argument("--points", type=_positive, default=20, metavar="N", help=points)
-    frontier.add_argument("--plot", metavar="FILE.svg", help="draw the frontier and its bounds")
+    frontier.add_argument("--plot", type=_file_name, metavar="FILE.svg", help="draw the frontier and its bounds")
     _add_json(frontier)
     _add_output(frontier)
 
     verify = add_command("verify", _verify, "recompute the objective of a placement and name every violation")
     _add_question(verify)
-    verify.add_argument("placement", metavar="PLACEMENT", help="an answer, or {operator: device}; - is standard input")
+    text = "an answer, or {operator: device}; - is standard input"
+    verify.add_argument("placement", type=_file_name, metavar="PLACEMENT", help=text)
     _add_json(verify)
 
     explain = add_command("explain", _explain, "say what binds a placement, what moves would do and what would help")
     _add_question(explain)
-    explain.add_argument("placement", metavar="PLACEMENT", help="as for verify; - is standard input")
+    explain.add_argument("placement", type=_file_name, metavar="PLACEMENT", help="as for verify; - is standard input")
     explain.add_argument("--operator", metavar="ID", help="move this one (default: those that matter most)")
     _add_json(explain)
 
@@ -115,7 +116,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_question(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help="the document with graph and cluster; - is standard input")
+    text = "the document with graph and cluster; - is standard input"
+    command.add_argument("file", type=_file_name, metavar="FILE", help=text)
     command.add_argument("--format", default="auto", choices=["auto", "native", "msr"], help="of FILE (default: auto)")
     for name, (choices, _, text) in OBJECTIVE_OPTIONS.items():
         command.add_argument(f"--{name}", choices=[choice.value for choice in choices], help=text)
@@ -126,7 +128,9 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _add_output(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--output", metavar="OUT", help="write the JSON document to this file, in one step")
+    command.add_argument(
+        "--output", type=_file_name, metavar="OUT", help="write the JSON document to this file, in one step"
+    )
 
 
 class _Version(argparse.Action):
@@ -137,6 +141,12 @@ class _Version(argparse.Action):
 
         write_standard_output(f"placewright {version('placewright')}\n".encode())
         parser.exit()
+
+
+def _file_name(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
 
 
 def _positive(text: str) -> int:

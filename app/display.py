@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import IO, TYPE_CHECKING, Generic, Self, TypeVar, cast
@@ -60,6 +61,12 @@ def number(value: float) -> str:
         return f"{value:.3e}"
     decimals = 1 if abs(value) >= 1000 else 2 if abs(value) >= 100 else 3 if abs(value) >= 1 else 4
     return f"{value:,.{decimals}f}"
+
+
+def throughput(period_ms: float) -> str | None:
+    """Samples a second; nothing where they are beyond all numbers."""
+    rate = 1000 / period_ms if period_ms > 0 else math.inf
+    return number(rate) if math.isfinite(rate) else None
 
 
 def percent(ratio: float) -> str:

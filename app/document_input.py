@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 MAX_ISSUES_NAMED = 20
 OBJECTIVE_OPTIONS = {
-    "objective": (ObjectiveKind, "kind", "what to minimise"),
+    "objective": (ObjectiveKind, "kind", "what to minimise (latency is refused so far)"),
     "partition": (Partition, "partition", "which operators may share a device"),
     "schedule": (PipelineSchedule, "schedule", "how forward and backward passes share a device"),
-    "execution": (Execution, "execution", "how a device executes its operators (latency)"),
+    "execution": (Execution, "execution", "how a device executes its operators (for latency only)"),
 }
 """Options of the command line that say what the document would say: their values, the field, and a word of help."""
 

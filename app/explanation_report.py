@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from app.display import number, percent, printable
-from app.summary import MAX_STAGES, counted, size
+from app.summary import MAX_STAGES, size
 from solver.explanation import MAX_TENSORS, Pass
 from solver.instance import Overlap
+from solver.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

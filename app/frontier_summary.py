@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from app.display import number, percent
+from app.display import number, percent, throughput
 from app.summary import COLOURS, print_reasons
 from solver.result import Status, SweepStopReason
 
@@ -90,7 +90,7 @@ def _row(point: FrontierPoint) -> tuple[str, ...]:
         number(point.cost_bound_per_hour),
         number(point.period_ms),
         number(point.period_bound_ms),
-        number(1000 / point.period_ms) if point.period_ms > 0 else "-",
+        throughput(point.period_ms) or "-",
         percent(point.relative_gap),
         str(len(point.stages)),
         point.status.value,

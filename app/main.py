@@ -162,6 +162,7 @@ def migrate() -> None:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        socket.getaddrinfo(host, port, family)  # says what is wrong with a name; the next call loses it
         listener = socket.create_server((host, port), family=family, backlog=2048)
         # Accepted connections inherit it; asyncio sets it only on sockets that it has made itself. Without it each
         # answer on a kept connection waits 40 ms for the client's delayed acknowledgement.

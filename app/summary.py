@@ -8,9 +8,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from app.display import OBJECTIVE_WORDS, number, percent, printable
+from app.display import OBJECTIVE_WORDS, number, percent, printable, throughput
 from solver.instance import ObjectiveKind, PipelineSchedule
 from solver.result import Status, StopReason
+from solver.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +36,7 @@ _STOPPED = {
     StopReason.MEMORY_LIMIT: "the memory limit was reached",
     StopReason.CANCELLED: "it was interrupted",
 }
+_COUNTS = {"bytes": "byte", "devices": "device", "operators": "operator"}
 COLOURS = {Status.OPTIMAL: "bold green", Status.FEASIBLE: "bold yellow"}
 
 
@@ -85,8 +87,8 @@ def _headline(instance: Instance, value: float | None, stages: Sequence[Stage]) 
     text = Text()
     if value is not None:
         text.append(f"{word.capitalize()} {number(value)} {unit}", style="bold")
-        if instance.objective.kind is ObjectiveKind.THROUGHPUT and value > 0:
-            text.append(f" = {number(1000 / value)} samples a second")
+        if instance.objective.kind is ObjectiveKind.THROUGHPUT and (rate := throughput(value)):
+            text.append(f" = {rate} samples a second")
         text.append("; ")
     operators = sum(len(stage.operators) for stage in stages)
     text.append(f"{counted(operators, 'operator')} on {counted(len(stages), 'device')}, {instance.objective.partition}")
@@ -164,13 +166,18 @@ def print_reasons(console: Console, reasons: Sequence[InfeasibilityReason]) -> N
     for reason in reasons[:MAX_REASONS]:
         console.print(Text(f"  [{reason.code}] {printable(reason.message)}"), soft_wrap=True)
         if reason.required is not None and reason.available is not None:
-            unit = f" {reason.unit}" if reason.unit else ""
-            line = f"      needed {number(reason.required)}{unit}, available {number(reason.available)}{unit}"
-            console.print(Text(line), soft_wrap=True)
+            needed, available = (_amount(amount, reason.unit) for amount in (reason.required, reason.available))
+            console.print(Text(f"      needed {needed}, available {available}"), soft_wrap=True)
         _print_names(console, "operators", reason.operators)
         _print_names(console, "devices", reason.devices)
     if len(reasons) > MAX_REASONS:
         console.print(f"  … and {len(reasons) - MAX_REASONS} more reasons, all in the JSON answer")
+
+
+def _amount(amount: float, unit: str | None) -> str:
+    if unit in _COUNTS:
+        return counted(round(amount), _COUNTS[unit])
+    return f"{number(amount)} {unit or ''}".rstrip()
 
 
 def _print_timings(console: Console, result: Result) -> None:
@@ -187,8 +194,3 @@ def _print_names(console: Console, word: str, names: Iterable[str]) -> None:
     if listed:
         more = f" … {len(listed)} in all" if len(listed) > MAX_NAMES else ""
         console.print(Text(f"      {word}: {', '.join(listed[:MAX_NAMES])}{more}"), soft_wrap=True)
-
-
-def counted(count: int, word: str) -> str:
-    """A number of things, in words."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

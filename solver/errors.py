@@ -46,7 +46,3 @@ class InvalidInstance(PlacewrightError):
 
 class UnsupportedInstance(InvalidInstance):
     """The instance is valid, but no method here can solve it as stated; nothing is dropped silently."""
-
-
-class ModelError(PlacewrightError):
-    """A method returned an answer that the verifier refuses: a defect of Placewright, never of the input."""

@@ -14,6 +14,7 @@ import numpy as np
 from solver.compiled import CompiledInstance
 from solver.instance import Instance, Operator
 from solver.result import InfeasibilityReason
+from solver.words import counted
 
 MAX_NAMED = 20
 ROOM = 1 + 3e-9
@@ -51,8 +52,8 @@ def _operators(compiled: CompiledInstance) -> Iterator[InfeasibilityReason]:
             largest = max(c.memory_bytes or 0 for c in usable)
             yield InfeasibilityReason(
                 "operator_too_large",
-                f"operator {operator.id!r} needs {operator.memory_bytes} bytes; of the devices that can run it the "
-                f"largest has {largest}, {operator.memory_bytes - largest} too few",
+                f"operator {operator.id!r} needs {counted(operator.memory_bytes, 'byte')}; of the devices that can run "
+                f"it the largest has {largest:,}, {operator.memory_bytes - largest:,} too few",
                 (operator.id,),
                 tuple(name for c in usable for name in c.devices)[:MAX_NAMED],
                 operator.memory_bytes,
@@ -97,8 +98,8 @@ def _groups(compiled: CompiledInstance, reduced: CompiledInstance) -> Iterator[I
             needed, largest = reduced.memory_bytes[item], max(c.memory_bytes or 0 for c in usable)
             yield InfeasibilityReason(
                 "group_too_large",
-                f"{what} needs {needed} bytes on one device; the largest that can run it has {largest}, "
-                f"{needed - largest} too few",
+                f"{what} needs {counted(needed, 'byte')} on one device; the largest that can run it has {largest:,}, "
+                f"{needed - largest:,} too few",
                 names,
                 tuple(name for c in usable for name in c.devices)[:MAX_NAMED],
                 needed,
@@ -148,8 +149,8 @@ def _total_memory(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
             names = tuple(reduced.instance.graph.operators[operator].id for operator in members)
             yield InfeasibilityReason(
                 "total_memory",
-                f"{len(names)} operators that can only sit on {len(devices)} devices need {needed} bytes together, "
-                f"{needed - available} more than the {available} there are",
+                f"{counted(len(names), 'operator')} that can only sit on {counted(len(devices), 'device')} need "
+                f"{counted(needed, 'byte')} together, {needed - available:,} more than the {available:,} there are",
                 names[:MAX_NAMED],
                 devices[:MAX_NAMED],
                 needed,
@@ -217,7 +218,7 @@ def _devices_for_memory(reduced: CompiledInstance) -> Iterator[InfeasibilityReas
     if limit < needed <= reduced.num_devices:
         yield InfeasibilityReason(
             "too_few_devices",
-            f"{total} bytes of operators need at least {needed} devices, {limit} may be used",
+            f"{counted(total, 'byte')} of operators need at least {counted(needed, 'device')}, {limit:,} may be used",
             required=needed,
             available=limit,
             unit="devices",
@@ -230,8 +231,8 @@ def _cost_of_memory(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
     if limit is None:
         return
     prices = [Fraction(c.cost_per_hour) for c in reduced.classes]
-    total = Fraction(sum(reduced.memory_bytes))
-    missing, cost = total, Fraction(0)
+    total = sum(reduced.memory_bytes)
+    missing, cost = Fraction(total), Fraction(0)
     limited = [(prices[k], c) for k, c in enumerate(reduced.classes) if c.memory_bytes]
     for price, device_class in sorted(limited, key=lambda pair: pair[0] / (pair[1].memory_bytes or 1)):
         size = device_class.memory_bytes or 0
@@ -245,7 +246,7 @@ def _cost_of_memory(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
     if least > Fraction(limit) * Fraction(ROOM):
         yield InfeasibilityReason(
             "cost_too_low",
-            f"devices with memory for {total} bytes of operators cost at least {float(least):.9g} an hour, "
+            f"devices with memory for {counted(total, 'byte')} of operators cost at least {float(least):.9g} an hour, "
             f"{limit:.9g} may be spent",
             required=float(least),
             available=limit,
@@ -258,7 +259,7 @@ def _moves(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
     constraints, operators = reduced.instance.constraints, reduced.instance.graph.operators
     previous = constraints.previous_placement or {}
     class_of = {name: k for k, device_class in enumerate(reduced.classes) for name in device_class.devices}
-    for limit, unit in ((constraints.max_moved_operators, "operators"), (constraints.max_moved_bytes, "bytes")):
+    for limit, thing in ((constraints.max_moved_operators, "operator"), (constraints.max_moved_bytes, "byte")):
         if limit is None:
             continue
         needed, moving = 0, []
@@ -268,7 +269,7 @@ def _moves(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
             weights: Counter[str] = Counter()
             for operator in members:
                 if operators[operator].id in previous:
-                    weight = 1 if unit == "operators" else operators[operator].memory_bytes
+                    weight = 1 if thing == "operator" else operators[operator].memory_bytes
                     weights[previous[operators[operator].id]] += weight
             staying = (w for name, w in weights.items() if name in class_of and reduced.allowed[item, class_of[name]])
             least = weights.total() - max(staying, default=0)
@@ -277,9 +278,9 @@ def _moves(reduced: CompiledInstance) -> Iterator[InfeasibilityReason]:
         if needed > limit:
             yield InfeasibilityReason(
                 "must_move",
-                f"at least {needed} {unit} cannot stay where they were, {limit} may move",
+                f"at least {counted(needed, thing)} cannot stay in place, {limit:,} may move",
                 tuple(moving[:MAX_NAMED]),
                 required=needed,
                 available=limit,
-                unit=unit,
+                unit=f"{thing}s",
             )

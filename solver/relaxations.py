@@ -13,6 +13,7 @@ from dataclasses import replace
 from solver.instance import DeviceSpec, Instance, InterconnectModel, Link, ObjectiveKind, Operator, Partition
 from solver.result import InfeasibilityReason, Placement, Result, Status
 from solver.verification import Violation, verify
+from solver.words import counted
 
 Attempt = Callable[[Instance, float], Result]
 """A short search of a relaxed instance for a placement within a relative gap; it may come back with none."""
@@ -130,13 +131,13 @@ class _Counted(Rule):
 
     def tell(self, instance: Instance, placement: Placement) -> InfeasibilityReason:
         need, limit = self._need(instance, placement), self._limit(instance)
-        message = f"there is a placement with {need} {self.noun} instead of {limit}"
+        message = f"there is a placement with {counted(need, self.noun)} instead of {limit:,}"
         return InfeasibilityReason(self.code, message, required=need, available=limit, unit=self.unit)
 
 
 class _Devices(_Counted):
     code, words = "relax_devices", "the limit of devices"
-    noun, unit = "devices", "devices"
+    noun, unit = "device", "devices"
 
     def drop(self, instance: Instance) -> Instance:
         return replace(instance, constraints=replace(instance.constraints, max_devices=None))
@@ -158,7 +159,7 @@ def _moved(instance: Instance, placement: Placement) -> list[Operator]:
 
 class _MovedOperators(_Counted):
     code, words = "relax_moved_operators", "the limit of moved operators"
-    noun, unit = "moved operators", "operators"
+    noun, unit = "moved operator", "operators"
 
     def drop(self, instance: Instance) -> Instance:
         return replace(instance, constraints=replace(instance.constraints, max_moved_operators=None))
@@ -175,7 +176,7 @@ class _MovedOperators(_Counted):
 
 class _MovedBytes(_Counted):
     code, words = "relax_moved_bytes", "the limit of moved bytes"
-    noun, unit = "moved bytes", "bytes"
+    noun, unit = "moved byte", "bytes"
 
     def drop(self, instance: Instance) -> Instance:
         return replace(instance, constraints=replace(instance.constraints, max_moved_bytes=None))
@@ -250,7 +251,7 @@ class _Memory(_Counted):
 
     def tell(self, instance: Instance, placement: Placement) -> InfeasibilityReason:
         lacking = self._lacking(instance, placement)
-        added = ", ".join(f"{missing} bytes on {name!r}" for name, missing in lacking.items())
+        added = ", ".join(f"{counted(missing, 'byte')} on {name!r}" for name, missing in lacking.items())
         operators, _ = _named(verify(instance, placement).violations)
         # All devices with too little are named: more memory for some of them would not do.
         return InfeasibilityReason(

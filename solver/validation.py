@@ -129,10 +129,14 @@ def _check_edges(edges: tuple[Edge, ...], operators: Mapping[str, int]) -> Itera
                 yield Issue(
                     code,
                     f"{edge.source!r} sends the same tensor to {edge.target!r} and to {first.target!r}, "
-                    f"but {what} is {mine} here and {its} there",
+                    f"but {what} is {_given(mine)} here and {_given(its)} there",
                     (*path, what),
                     "give all edges of one tensor the same size, or name different tensors",
                 )
+
+
+def _given(value: float | None) -> str:
+    return "not given" if value is None else f"{value}"
 
 
 def _is_nan(value: float | None) -> bool:
@@ -276,9 +280,22 @@ def _check_references(instance: Instance) -> Iterator[Issue]:
     for operator_id, name in instance.constraints.pinned.items():
         yield from check_operator(operator_id, ("constraints", "pinned", operator_id))
         yield from check_device(name, ("constraints", "pinned", operator_id))
+    yield from _check_previous_placement(instance, known_devices)
     for index, forbidden in enumerate(instance.constraints.forbidden):
         yield from check_operator(forbidden.operator, ("constraints", "forbidden", index, "operator"))
         yield from check_device(forbidden.device, ("constraints", "forbidden", index, "device"))
+
+
+def _check_previous_placement(instance: Instance, known_devices: Mapping[str, tuple[str, ...]]) -> Iterator[Issue]:
+    """Devices that are gone may be named, but nothing ever sat on an entry for several of them."""
+    for operator_id, name in (instance.constraints.previous_placement or {}).items():
+        if name in known_devices and name not in known_devices[name]:
+            yield Issue(
+                "ambiguous_device",
+                f"{name!r} is an entry with a count, not one of its devices",
+                ("constraints", "previous_placement", operator_id),
+                f"name the device with its index, as in '{name}:0'",
+            )
 
 
 def _check_transfer_times(instance: Instance) -> Iterator[Issue]:

@@ -26,6 +26,7 @@ from solver.instance import (
 )
 from solver.interconnect import Wires
 from solver.result import Placement, Stage
+from solver.words import counted
 
 FORWARD, BACKWARD = 0, 1
 
@@ -196,7 +197,7 @@ def _check_memory(held: Mapping[str, list[Operator]], devices: Mapping[str, Devi
         limit = devices[name].spec.memory_bytes
         needed = sum(operator.memory_bytes for operator in operators)
         if limit is not None and needed > limit:
-            message = f"device {name!r} holds {needed} bytes, {needed - limit} more than its {limit}"
+            message = f"device {name!r} holds {counted(needed, 'byte')}, {needed - limit:,} more than its {limit:,}"
             yield Violation("memory", message, tuple(operator.id for operator in operators), (name,))
 
 
@@ -210,10 +211,10 @@ def _check_moves(instance: Instance, placement: Placement) -> Iterator[Violation
     names = tuple(operator.id for operator in moved)
     moved_bytes = sum(operator.memory_bytes for operator in moved)
     if constraints.max_moved_operators is not None and len(moved) > constraints.max_moved_operators:
-        message = f"{len(moved)} operators move, the limit is {constraints.max_moved_operators}"
+        message = f"{counted(len(moved), 'operator')} moved, the limit is {constraints.max_moved_operators:,}"
         yield Violation("max_moved_operators", message, names)
     if constraints.max_moved_bytes is not None and moved_bytes > constraints.max_moved_bytes:
-        message = f"{moved_bytes} bytes move, the limit is {constraints.max_moved_bytes}"
+        message = f"{counted(moved_bytes, 'byte')} moved, the limit is {constraints.max_moved_bytes:,}"
         yield Violation("max_moved_bytes", message, names)
 
 
@@ -229,7 +230,7 @@ def _check_limits(instance: Instance, period: float, cost: float, used: list[Dev
         message = f"the period is {period:g} ms, too long for {constraints.min_throughput_per_s:g} samples a second"
         yield Violation("min_throughput_per_s", message)
     if constraints.max_devices is not None and len(used) > constraints.max_devices:
-        message = f"{len(used)} devices are used, the limit is {constraints.max_devices}"
+        message = f"{counted(len(used), 'device')} used, the limit is {constraints.max_devices:,}"
         yield Violation("max_devices", message, (), names)
     if constraints.max_cost_per_hour is not None and cost > constraints.max_cost_per_hour * room:
         message = f"the devices cost {cost:g} an hour, the limit is {constraints.max_cost_per_hour:g}"

@@ -6,14 +6,13 @@ from typing import Any
 
 from solver.errors import InvalidInstance, Issue
 from solver.formats import json_text, msr, native
+from solver.formats.document_faults import shorten
 from solver.instance import Request
 from solver.result import Placement
 
-FORMATS = ("native", "msr")
-
 
 def read(data: bytes, format: str = "auto") -> Request:  # noqa: A002  the command line's own word
-    """A request from the bytes of a document in ``format``, one of :data:`FORMATS` or ``auto``.
+    """A request from the bytes of a document in ``format``: ``native``, ``msr`` or ``auto``.
 
     Raises:
         UnreadableDocument: not JSON at all.
@@ -45,7 +44,7 @@ def read_placement(data: bytes) -> Placement:
         )
     hint = "give the name of one device of the cluster"
     issues = tuple(
-        Issue("wrong_type", f"expected the name of a device, found {type(device).__name__}", (*path, operator), hint)
+        Issue("wrong_type", f"expected the name of a device, found {shorten(device)}", (*path, operator), hint)
         for operator, device in document.items()
         if not isinstance(device, str)
     )

@@ -85,15 +85,16 @@ def issue_of(fault: Mapping[str, Any]) -> Issue:
     # Pydantic marks a fault in the key of a map with a further part that is no part of the document.
     path: Path = tuple(part for part in fault["loc"] if part != "[key]")
     if kind == "missing":
-        message = f"the field {_shorten(path[-1])} is missing"
+        message = f"the field {shorten(path[-1])} is missing"
     elif kind == "extra_forbidden":
-        message = f"there is no field {_shorten(path[-1])} here"
+        message = f"there is no field {shorten(path[-1])} here"
     else:
-        message = f"expected {expected}, found {_shorten(fault['input'])}"
+        message = f"expected {expected}, found {shorten(fault['input'])}"
     return Issue(code, message, path, _HINTS[code])
 
 
-def _shorten(value: object) -> str:
+def shorten(value: object) -> str:
+    """A value as a message names it, in the words of JSON."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list | tuple):

@@ -36,6 +36,9 @@ MAX_GREEDY_STEPS = 200_000_000
 SHARE_STEPS = (0.0, -0.05, 0.05, -0.15, 0.15)
 """How far the forward pass's share of a period is moved towards nothing, or all."""
 
+LEAST_SHARE = 1e-9
+"""What a pass gets of a period that takes next to nothing beside the other."""
+
 Assignment = list[tuple[int, int]]
 
 
@@ -128,6 +131,7 @@ def _tables(compiled: CompiledInstance) -> list[_Table]:
     finite = np.where(compiled.allowed[:, :, None], compiled.compute_ms, 0.0)
     forward, backward = finite.max(axis=1, initial=0.0).sum(axis=0)
     share = float(forward / (forward + backward)) if forward > 0 and backward > 0 else 0.5
+    share = min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
     shares = [share + step * min(share, 1 - share) for step in SHARE_STEPS]
     return [_Table(compiled, divide_period(costs, own)) for own in shares]
 

@@ -425,6 +425,50 @@ def test_a_file_that_cannot_be_read(run, tmp_path, monkeypatch, path, reason):
     assert reason in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["solve", ""], "FILE"),
+        (["verify", "tiny.json", ""], "PLACEMENT"),
+        (["solve", "tiny.json", "--output", ""], "--output"),
+        (["frontier", "tiny.json", "--plot", ""], "--plot"),
+    ],
+)
+def test_an_empty_file_name_is_called_so(run, monkeypatch, arguments, name):
+    monkeypatch.chdir(EXAMPLES)
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert f"argument {name}: the name is empty" in err
+
+
+def test_a_placement_that_is_none_is_told_in_the_words_of_the_document(run, write):
+    placement = write({"a": None, "b": {}, "c": [], "d": 3}, "placement.json")
+    _, _, err = run("verify", EXAMPLES / "tiny.json", placement)
+    assert [line.split("[")[0] for line in err.splitlines()[1:]] == [
+        f"  /{name}: expected the name of a device, found {found} "
+        for name, found in [("a", "null"), ("b", "an object"), ("c", "an array"), ("d", "3")]
+    ]
+
+
+def test_a_period_too_short_for_a_number_of_samples(run, write):
+    operators = [{"id": "a", "compute_time_ms": {"gpu": 1e-310}}]
+    code, _, err = run("solve", write(changed(graph={"operators": operators})), "--workers", 1)
+    assert code == 0
+    assert "Period 1.000e-310 ms; 1 operator on 1 device" in err
+
+
+def test_whole_things_are_counted_as_such(run, write):
+    operators = [{"id": name, "compute_time_ms": {"gpu": 1}, "memory_bytes": 2} for name in "ab"]
+    devices = [{"id": "gpu", "kind": "gpu", "memory_bytes": 3}]
+    _, _, err = run(
+        "solve", write({"graph": {"operators": operators}, "cluster": {"devices": devices}}), "--workers", 1
+    )
+    assert "2 operators that can only sit on 1 device need 4 bytes together, 1 more than the 3 there are" in err
+    assert "needed 4 bytes, available 3 bytes" in err
+    assert "1 byte on 'gpu'; less will not do" in err
+    assert "needed 1 byte, available 0 bytes" in err
+
+
 def test_a_file_without_permission(run, write, monkeypatch):
     path = write(TINY)
 

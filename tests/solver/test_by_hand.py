@@ -282,3 +282,10 @@ def test_names_are_expanded_in_the_order_of_the_document():
         "cpu": ("cpu",),
         "none": (),
     }
+
+
+@pytest.mark.parametrize(("forward", "backward"), [(1.0, 1e-20), (1e15, 5e-324), (5e-324, 1.0)])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_pass_that_takes_next_to_nothing(solve, forward, backward):
+    result = solve(make([op("a", forward), op("b", backward, is_backward=True)], schedule="gpipe"))
+    assert (result.status, result.objective_value) == (Status.OPTIMAL, forward + backward)

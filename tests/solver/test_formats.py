@@ -65,11 +65,11 @@ def test_a_byte_order_mark_does_no_harm():
 
 
 def test_a_key_given_twice_is_refused_wherever_it_stands():
-    assert faults(b'{"a": 1, "b": {"c": 1, "c": 1}}') == [("duplicate_key", "")]
-    assert faults(b'[{"a": 1, "a": 2}, {"b": 1, "b": 2}]') == [("duplicate_key", "")] * 2
+    assert faults(b'{"a": 1, "b": {"c": 1, "c": 1}}') == [("duplicate_key", "/b/c")]
+    assert faults(b'[{"a": 1, "a": 2}, {"b": 1, "b": 2}]') == [("duplicate_key", "/0/a"), ("duplicate_key", "/1/b")]
     with pytest.raises(InvalidInstance):
         formats.read_placement(b'{"placement": {"a": "gpu:0", "a": "gpu:1"}}')
-    many = "{" + ",".join(['"a": 1'] * 1000) + "}"
+    many = "{" + ",".join(f'"{number % 500}": 1' for number in range(1000)) + "}"
     assert len(faults(many.encode())) == json_text.MAX_KEYS_NAMED
 
 

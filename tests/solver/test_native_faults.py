@@ -160,6 +160,7 @@ ELSEWHERE = [
         "missing_previous_placement",
         "/constraints/max_moved_operators",
     ),
+    ({"/constraints/previous_placement/a": "gpu"}, "ambiguous_device", "/constraints/previous_placement/a"),
 ]
 
 
@@ -237,6 +238,11 @@ def test_every_fault_says_what_to_do():
         ("/solver/time_limit_s", 0, "expected a number above 0, found 0"),
         ("/schema_version", 2, "expected 1, found 2"),
         ("/schema_version", True, "expected 1, found true"),
+        (
+            "/graph/edges/1/transfer_time_ms",
+            None,
+            "'a' sends the same tensor to 'c' and to 'b', but transfer_time_ms is not given here and 0.5 there",
+        ),
         ("/objective/kind", "speed", "expected 'throughput', 'latency' or 'cost', found 'speed'"),
     ],
 )
