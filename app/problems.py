@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -160,6 +161,11 @@ async def _answer_database_error(_request: Request, error: Exception) -> Respons
     return ProblemResponse(problem, {"Retry-After": "2"})
 
 
+async def _answer_broken_off(_request: Request, _error: Exception) -> Response:
+    # Nobody hears it: the client has gone in the middle of its body. But it is no fault of the service.
+    return ProblemResponse(describe("unreadable-document", "The body breaks off.", HTTPStatus.BAD_REQUEST))
+
+
 async def _answer_defect(_request: Request, _error: Exception) -> Response:
     # Starlette raises the exception again afterwards: the server logs the traceback and closes the connection, of which
     # the client must know, or its next request would be lost.
@@ -172,6 +178,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)
+    app.add_exception_handler(ClientDisconnect, _answer_broken_off)
     app.add_exception_handler(SQLAlchemyError, _answer_database_error)
     app.add_exception_handler(Exception, _answer_defect)
 

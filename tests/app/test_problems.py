@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import sqlite3
 
 import pytest
 
 from tests.app.problem_checks import check
+from tests.patience import wait_until
 
 JSON = {"Content-Type": "application/json"}
 
@@ -186,6 +188,15 @@ def test_a_defect_shows_no_traceback(server, client, tiny):
         )
     check(client.get(f"/placements/{job['id']}"), 500, "internal-error")
     assert client.get("/livez").status_code == 200
+
+
+def test_a_client_that_goes_in_the_middle_of_its_body_is_no_defect(start_server):
+    live = start_server()
+    head = "POST /placements HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", live.port)) as connection:
+        connection.sendall(f"{head}{{".encode())
+    assert wait_until(lambda: 'route="/placements",status="400"' in live.http.get("/metrics").text)
+    assert "Traceback" not in live.log.read_text()
 
 
 def test_a_lost_database_is_unavailable_not_a_defect(start_server, tiny):
