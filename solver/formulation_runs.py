@@ -29,6 +29,7 @@ def run_formulation(
     workers: int,
     proves: bool,
     loss_ms: float = 0.0,
+    effort: float = math.inf,
 ) -> None:
     """One formulation, again with finer units while that can still close the gap.
 
@@ -40,6 +41,7 @@ def run_formulation(
         workers: threads of CP-SAT.
         proves: whether the model covers every feasible placement, so that its bounds are bounds.
         loss_ms: how far the optimum of ``compiled`` may lie above that of the instance.
+        effort: a limit of each run in CP-SAT's own units.
     """
     deadline = search.elapsed_s + time_limit_s
 
@@ -71,6 +73,7 @@ def run_formulation(
             seed=search.options.seed,
             relative_gap=search.options.relative_gap if proves else 0.0,
             presolve=search.placement is not None and kind.presolve,
+            effort=effort,
         )
         outcome = cpsat.run(model, options, take, note, lambda: search.over)
         if outcome is cpsat.Outcome.INFEASIBLE and search.placement is None and proves:

@@ -27,6 +27,8 @@ MAX_CUT_ITEMS = 20_000
 CUTS_SHARE = 0.1
 BOTTLENECK_SHARE = 0.35
 """Parts of the remaining time for bounds that hold for any set of items."""
+SMALL_MODEL, SMALL_EFFORT = 300, 2.0
+"""Items × devices of a model that often proves its answer at once, and the effort worth trying for that."""
 MODEL_SHARE = 0.5
 """Part of the time then left for the whole model, before the search goes on in neighbourhoods alone."""
 NUM_ROUNDS = 5
@@ -76,7 +78,7 @@ class SetSearch:
         is_convex = self._reduced.partition is Partition.CONVEX
         if is_convex:
             # The rule leaves so few answers that the model often proves one at once.
-            self._run_model()
+            self._run_model(self._workers)
         if self._workers > 1:
             bounder = search.beside(self._bound, "bounds of sets")
             self._improve(lambda: search.over or not bounder.is_alive(), workers=self._workers - 1)
@@ -85,10 +87,10 @@ class SetSearch:
             self._bound()
             self._anneal(lambda: search.over)
         if not is_convex:
-            self._run_model()
+            self._run_model(self._workers)
         self._improve(lambda: search.over, workers=self._workers)
 
-    def _run_model(self) -> None:
+    def _run_model(self, workers: int, effort: float = math.inf) -> None:
         search = self._search
         if search.over or not is_modelled(self._united):
             return
@@ -98,9 +100,10 @@ class SetSearch:
             AssignmentModel,
             self._united,
             search.remaining_s * MODEL_SHARE,
-            workers=self._workers,
+            workers=workers,
             proves=True,
             loss_ms=self._loss_ms,
+            effort=effort,
         )
 
     def _cut(self) -> None:
@@ -149,6 +152,9 @@ class SetSearch:
             found=lambda bound: search.claim_bound(bound - self._loss_ms, "counted cuts"),
             expired=self._spend(CUTS_SHARE),
         )
+        is_small = self._united.num_items * self._united.num_devices <= SMALL_MODEL
+        if is_small and self._reduced.partition is Partition.FREE:
+            self._run_model(workers=1, effort=SMALL_EFFORT)
         if search.over or not bottleneck.supports(self._united):
             return
         self._note(bottleneck.NAME)

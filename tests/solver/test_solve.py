@@ -173,9 +173,9 @@ def test_alike_devices_are_numbered_along_the_pipeline(solve):
     assert result.placement == {"a": "gpu:0", "b": "gpu:1", "c": "gpu:2"}
 
 
-def test_a_bound_of_an_earlier_search_counts_unless_a_placement_contradicts_it():
+def test_a_bound_of_an_earlier_search_counts_unless_a_placement_contradicts_it(solve):
     instance = hard(Partition.FREE, size=12, seed=3)
-    best = conductor.solve(instance, TO_THE_END)
+    best = solve(instance)
     again = conductor.solve(instance, TO_THE_END, hint=best.placement, bound=best.best_bound)
     assert (again.status, again.solver.proved_by) == (Status.OPTIMAL, "earlier search")
     distrusting = conductor.solve(instance, TO_THE_END, hint=best.placement, bound=2 * best.objective_value)
@@ -183,13 +183,14 @@ def test_a_bound_of_an_earlier_search_counts_unless_a_placement_contradicts_it()
     assert distrusting.best_bound <= best.objective_value
 
 
-def test_a_hint_is_a_start_and_a_bad_one_does_no_harm():
+def test_a_hint_is_a_start_and_a_bad_one_does_no_harm(solve):
     instance = hard(Partition.FREE, size=12, seed=3)
-    best = conductor.solve(instance, TO_THE_END)
-    again = conductor.solve(instance, TO_THE_END, hint=best.placement)
-    assert again.objective_value == best.objective_value
-    for bad in ({}, {"o0": "nowhere"}, dict.fromkeys(best.placement, "gpu:0")):
-        assert conductor.solve(instance, TO_THE_END, hint=bad).objective_value == best.objective_value
+    best = solve(instance)
+    for hint in (best.placement, {}, {"o0": "nowhere"}, dict.fromkeys(best.placement, "gpu:0")):
+        for workers in (1, 2):
+            result = conductor.solve(instance, SolverOptions(workers=workers, time_limit_s=600.0), hint=hint)
+            assert (result.status, result.solver.proved_by) == (Status.OPTIMAL, "assignment")
+            assert result.objective_value == best.objective_value
 
 
 @pytest.mark.parametrize("partition", Partition)
