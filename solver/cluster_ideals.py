@@ -14,7 +14,8 @@ from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact import link_ideals
 from solver.exact.fleet_ideals import FleetIdealProgram
 from solver.exact.link_cases import LinkCases
-from solver.exact.throughput_ideals import FINEST, IdealProgram, Trial, Verdict, span_of, supports
+from solver.exact.link_sweeps import MAX_BYTES
+from solver.exact.throughput_ideals import FINEST, IdealProgram, Trial, Verdict, max_ideals_within, span_of, supports
 from solver.fleet_search import FleetSearch
 from solver.formulations.fractional_assignment_glop import Prices, find_prices
 from solver.heuristics.moves import TINIEST_MS
@@ -22,17 +23,21 @@ from solver.heuristics.orders import topological_orders
 from solver.instance import ObjectiveKind
 from solver.kernels import stop_flag
 from solver.loose_items import drop_light
+from solver.memory_watch import room_bytes
 from solver.period_bound import PeriodBound
 from solver.result import Placement
 from solver.search import Search
 
 MAX_COUNT_STATES = 2048
-MAX_IDEALS = 8_000_000
 LOOSE_KEPT, LOOSE_KEPT_OVER_LINKS = 4, 1
+"""Loose items that a program is given; the others stay out of the instance that it sees."""
 MAX_STEPS = 2_000_000_000
-PRICES_SHARE = 0.1
-FIRST_STEP, RELAXED_GAP, IDEALS_SHARE, LINK_IDEALS_SHARE, TRIAL_SHARE = 0.02, 1e-4, 0.4, 0.6, 0.3
-"""The programs try periods 2, 4, 8 … % above the bound, then bisect down to a gap, in shares of the time."""
+PRICES_SHARE, IDEALS_SHARE, LINK_IDEALS_SHARE, TRIAL_SHARE = 0.1, 0.4, 0.6, 0.3
+"""Parts of the remaining time: for prices, for all trials over host memory, over links, and for one of these."""
+FIRST_STEP = 0.02
+"""The first trial is so far above the bound, relatively, the next ones twice, four times … as far; then they bisect."""
+RELAXED_GAP = 1e-4
+"""Relative gap at which bisection ends: what is reached there need not be a placement of the instance."""
 FOLLOWED_PARTS = math.inf, 0.3, 0.03, 0.0
 """Labels follow no tensors, then those whose times over two links differ by such parts of the period; at last all."""
 IDEALS, LINK_IDEALS = "ideals", "link ideals"
@@ -86,7 +91,7 @@ class ClusterIdeals:
         coarse = self._coarse
         if self._search.over or coarse.is_gpipe or not all(coarse.has_forward):
             return
-        program = fleets.program(self._narrow_order(coarse), self._prices_of, (MAX_IDEALS, MAX_COUNT_STATES))
+        program = fleets.program(self._narrow_order(coarse), self._prices_of, (self._max_ideals(), MAX_COUNT_STATES))
         if not program.fits:
             return
         self.methods.append(IDEALS)
@@ -101,7 +106,7 @@ class ClusterIdeals:
         if self._search.over or coarse.is_gpipe or not supports(coarse, MAX_COUNT_STATES):
             return
         values = None if prices is None else (prices.of_load, prices.of_memory)
-        program = IdealProgram(coarse, self._narrow_order(coarse), MAX_IDEALS, values)
+        program = IdealProgram(coarse, self._narrow_order(coarse), self._max_ideals(), values)
         if program.fits:
             self.methods.append(IDEALS)
             self._bisect(program.try_period, coarse, IDEALS, self._until(IDEALS_SHARE))
@@ -114,7 +119,8 @@ class ClusterIdeals:
         prices = self._prices_of(reduced)
         if prices is None:
             return
-        program = LinkCases(reduced, self._narrow_order(reduced), prices)
+        room = min(MAX_BYTES, room_bytes(self._search.options.memory_limit_bytes))
+        program = LinkCases(reduced, self._narrow_order(reduced), prices, room)
         if not program.fits:
             return
         self.methods.append(LINK_IDEALS)
@@ -195,6 +201,9 @@ class ClusterIdeals:
                 else:
                     reached = period
                     self._offer(compiled.placement(trial.assignment), method)
+
+    def _max_ideals(self) -> int:
+        return max_ideals_within(room_bytes(self._search.options.memory_limit_bytes))
 
     def _until(self, share: float) -> Callable[[], bool]:
         """Whether the search is over or a share of the time left has passed since."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from graphlib import CycleError, TopologicalSorter
 
 from solver.bounds import bound_period
 from solver.cluster_ideals import ClusterIdeals
@@ -23,16 +22,23 @@ from solver.heuristics.sequences import Sequences
 from solver.instance import Constraints, Instance, InterconnectModel, ObjectiveKind, Partition
 from solver.kernels import stop_flag
 from solver.period_bound import PeriodBound
+from solver.pipelines import along_pipeline
 from solver.reductions import reduce_instance
 from solver.result import InfeasibilityReason, Placement
 from solver.search import Search
 
 MAX_TERMS = 600_000
 """Terms of a model, roughly; beyond that building it alone takes longer than people wait."""
-FIRST_ROUNDS, FIRST_SHARE, ROUNDS, MOVES_SHARE, MOVES_EVERY, NUM_STARTS = 3, 0.1, 30, 0.5, 3, 3
-"""Rounds of heuristics at first and later by a single worker, with their shares of the time; every so many rounds is
-one of moves; the latest placements that they start from."""
+FIRST_ROUNDS, FIRST_SHARE = 3, 0.1
+"""Rounds of heuristics before anything is proved, and their part of the time."""
+ROUNDS, MOVES_SHARE = 30, 0.5
+"""Likewise for a single worker, between the ideals and the model."""
+MOVES_EVERY = 3
+"""One round of so many moves items; the others order them anew."""
+NUM_STARTS = 3
+"""So many of the latest placements are started from."""
 PRICES_SHARE = 0.1
+"""Part of the remaining time in which prices are sought."""
 INSIDE = 1 - 4e-7
 """Periods this far below a limit stay below it, however the units of a model are rounded."""
 
@@ -199,7 +205,7 @@ class ClusterSearch:
         start = None
         if self._round % 2 and search.placement is not None:
             known = pipelined.assignment_of(search.placement)
-            start = None if known is None or not _is_pipeline(pipelined, known) else sequences.sequence_of(known)
+            start = None if known is None else sequences.sequence_of(known)
         order = self._orders[self._round // MOVES_EVERY % len(self._orders)]
         seed = search.options.seed + self._round
         _, found = sequences.search(order, start, self._target(), self._bound.ms, seed, stop)
@@ -211,7 +217,7 @@ class ClusterSearch:
         search, mobile = self._search, self._mobile
         latest = [*self._starts[-NUM_STARTS:], *([] if search.placement is None else [search.placement])]
         starts = [start for start in map(mobile.assignment_of, reversed(latest)) if start is not None]
-        starts = [s for s in starts if mobile.partition is Partition.FREE or _is_pipeline(mobile, s)]
+        starts = [s for s in starts if mobile.partition is Partition.FREE or along_pipeline(mobile, s) is not None]
         if not starts:
             return
         start = starts[self._round // MOVES_EVERY % len(starts)]
@@ -300,16 +306,3 @@ def unite_similar(compiled: CompiledInstance) -> CompiledInstance:
         key = (compiled.compute_ms[:, k].tobytes(), device_class.memory_bytes, device_class.is_host, price, times)
         groups.setdefault(key, []).append(k)
     return compiled.unite_classes(list(groups.values()))
-
-
-def _is_pipeline(compiled: CompiledInstance, assignment: cpsat.Assignment) -> bool:
-    """Whether the devices can be numbered along the forward edges."""
-    following: dict[tuple[int, int], set[tuple[int, int]]] = {}
-    for a, b in compiled.item_edges:
-        if assignment[a] != assignment[b]:
-            following.setdefault(assignment[b], set()).add(assignment[a])
-    try:
-        TopologicalSorter(following).prepare()
-    except CycleError:
-        return False
-    return True

@@ -237,7 +237,7 @@ class _Sweep:
             on_progress=note,
             stop=self._stop,
             hint=hints[0].placement if hints else None,
-            bound=bound,
+            bound=None if bound == math.inf else bound,
             seeks_conflict=max_cost is None,
         )
         self._num_searches += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,11 @@ WATCH_INTERVAL_S = 0.05
 def resident_bytes() -> int:
     """What the process holds in main memory now."""
     return int(psutil.Process().memory_info().rss)
+
+
+def room_bytes(limit_bytes: int | None) -> float:
+    """What the process may still take; infinite without a limit."""
+    return math.inf if limit_bytes is None else max(0, limit_bytes - resident_bytes())
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from solver.kernels import kernel
 
 NO_LIMIT = 2**62
 """Bytes; what is held is counted up to here."""
+MOST_HELD = 2**61
+"""Bytes of one item that count: more than any device has that has a limit."""
 FAR_ABOVE = 4.0
 """In periods."""
 TINIEST = 1e-300
@@ -53,6 +55,11 @@ class StageCosts(NamedTuple):
     touching: Ints
 
 
+def held_bytes(compiled: CompiledInstance) -> Ints:
+    """[I] what each item takes of a device's memory, up to ``MOST_HELD``."""
+    return np.array([min(need, MOST_HELD) for need in compiled.memory_bytes], dtype=np.int64)
+
+
 def stage_costs(
     compiled: CompiledInstance, order: Ints, classes: Sequence[int], *, by_pass: bool = False
 ) -> StageCosts:
@@ -76,7 +83,7 @@ def stage_costs(
     touching = [compiled.tensors_of[item] for item in order]
     return StageCosts(
         compute=np.ascontiguousarray(compute.reshape(len(order), num_rows)),
-        memory=np.array([compiled.memory_bytes[item] for item in order], dtype=np.int64),
+        memory=held_bytes(compiled)[order],
         limits=np.array([NO_LIMIT if limit is None else limit for limit in limits], dtype=np.int64),
         overlap=OVERLAP_CODES[compiled.overlap],
         producer=np.array([position[t.producer] for t in compiled.tensors], dtype=np.int64),
@@ -85,6 +92,20 @@ def stage_costs(
         first=np.concatenate([[0], np.cumsum([len(tensors) for tensors in touching])]).astype(np.int64),
         touching=np.array([tensor for tensors in touching for tensor in tensors], dtype=np.int64),
     )
+
+
+def worth_at_prices(
+    costs: StageCosts, period_ms: float, load_prices: Floats, memory_prices: Floats
+) -> tuple[Floats, Floats]:
+    """What each item is worth [I] where it is worth least, and all that a class can take within the period [K].
+
+    ``costs`` has one row per class, as the prices have. An item that no class can take is worth nothing here.
+    """
+    usable = costs.compute <= period_ms * (1 + 1e-9)
+    worth = np.where(usable, np.where(usable, costs.compute, 0.0) * load_prices, np.inf)
+    worth = (worth + memory_prices * costs.memory[:, None]).min(axis=1)
+    worth = np.where(np.isfinite(worth), worth, 0.0)
+    return worth, np.array([worth[column].sum() for column in usable.T])
 
 
 def scale_passes(costs: StageCosts, periods: Sequence[float]) -> tuple[float, StageCosts]:

@@ -107,4 +107,5 @@ class WideSearch:
                 if start is not None:
                     steps = min(MAX_STEPS, STEPS_PER_ITEM * compiled.num_items << min(number // 2, 30))
                     moved = self._moves.improve(start, steps, seed + number, stop, hot=number % 2 == 0)
-                    search.offer(compiled.placement(moved), "borders")
+                    if moved is not None:
+                        search.offer(compiled.placement(moved), "borders")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.exact.link_ideals import LinkIdealProgram
+from solver.exact.link_sweeps import MAX_BYTES
 from solver.exact.throughput_ideals import Trial, Verdict
 from solver.loose_items import cases
 
@@ -15,12 +16,18 @@ class LinkCases:
     """The programs of all cases, with the answers of one program for the instance.
 
     Args:
-        compiled, order, prices: as for :class:`~solver.exact.link_ideals.LinkIdealProgram`.
+        compiled, order, prices, max_bytes: as for :class:`~solver.exact.link_ideals.LinkIdealProgram`.
     """
 
-    def __init__(self, compiled: CompiledInstance, order: Ints, prices: tuple[Floats, Floats]) -> None:
+    def __init__(
+        self,
+        compiled: CompiledInstance,
+        order: Ints,
+        prices: tuple[Floats, Floats],
+        max_bytes: float = MAX_BYTES,
+    ) -> None:
         self.compiled = compiled
-        self._programs = [LinkIdealProgram(case, order, prices) for case in cases(compiled)]
+        self._programs = [LinkIdealProgram(case, order, prices, max_bytes) for case in cases(compiled)]
         self._impossible_ms = dict.fromkeys(self._programs, -math.inf)
 
     @property

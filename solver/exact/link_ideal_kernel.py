@@ -18,7 +18,7 @@ from solver.exact.link_prospects import Prospects
 from solver.exact.link_steps import STEPPED, TOO_MANY_OPEN, Origin, Scratch, Stage, Ways, describe, step
 from solver.exact.state_bits import holds_state, put
 from solver.kernels import kernel
-from solver.stage_costs import ADDED, crossings
+from solver.stage_costs import ADDED, NO_LIMIT, crossings
 
 DONE, PAUSED, TABLE_FULL, LABELS_FULL, TOO_WIDE = 0, 1, 2, 3, 4
 MAX_DEPTH, MAX_READY = 512, 512
@@ -63,7 +63,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
     incoming = np.zeros((MAX_DEPTH + 1, num_times))
     outgoing = np.zeros((MAX_DEPTH + 1, num_times))
     settled = np.zeros((MAX_DEPTH + 1, num_times))
-    held = np.zeros(MAX_DEPTH + 1)
+    held = np.zeros(MAX_DEPTH + 1, dtype=np.int64)
     gained = np.zeros(MAX_DEPTH + 1)
     key_low = np.zeros(MAX_DEPTH + 1, dtype=np.int64)
     key_first = np.zeros(MAX_DEPTH + 1, dtype=np.uint64)
@@ -118,7 +118,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                             most[k] = max(most[k], ways.holds[state + ways.stride[k]])
                 label = labels.following[label]
             unpack(included, start, mask[origin, 0], mask[origin, 1], num_tight)
-            # From ``end`` on no tight item can be ready before the window is exceeded.
+            # From ``end`` on no tight item is ready yet, and how many each of them waits for is not counted.
             end = min(num_tight, start + 1 + WINDOW + span)
             count = 0
             for rank in range(start, end + size - num_tight):
@@ -152,7 +152,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
             incoming[0, :] = 0.0
             outgoing[0, :] = 0.0
             settled[0, :] = 0.0
-            held[0] = 0.0
+            held[0] = 0
             gained[0] = done[origin]
             key_low[0] = start
             key_first[0] = mask[origin, 0]
@@ -180,7 +180,7 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                 if stop[0]:
                     return PAUSED
                 new = depth + 1
-                held[new] = held[depth] + memory[position]
+                held[new] = min(held[depth] + memory[position], NO_LIMIT)
                 for column in range(num_compute):
                     spent[new, column] = spent[depth, column] + min(compute[position, column], ceiling)
                 possible = False
@@ -233,7 +233,15 @@ def explore(  # noqa: C901, PLR0911, PLR0912, PLR0915  one loop nest, kept whole
                 for index in range(successor_first[position], successor_first[position + 1]):
                     after = successors[index]
                     missing[after] -= 1
-                    if (after < end or after >= num_tight) and missing[after] == 0:
+                    is_ready = missing[after] == 0
+                    if end <= after < num_tight:
+                        is_ready = True
+                        for other in range(predecessor_first[after], predecessor_first[after + 1]):
+                            before = predecessors[other]
+                            if before >= start and not included[before]:
+                                is_ready = False
+                                break
+                    if is_ready:
                         if count == MAX_READY:
                             return TOO_WIDE
                         place = count

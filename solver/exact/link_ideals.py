@@ -52,11 +52,11 @@ from solver.exact.ideal_table import MAX_LOOSE, members
 from solver.exact.link_costs import LinkCosts
 from solver.exact.link_prospects import UNKNOWN, Prospects
 from solver.exact.link_steps import Ways
-from solver.exact.link_sweeps import Sweep
+from solver.exact.link_sweeps import MAX_BYTES, Sweep
 from solver.exact.throughput_ideals import MAX_SPAN, Assignment, Trial, Verdict
 from solver.fleets import all_counts, keeps_limits, num_fleets, reachable_worth
 from solver.returning_tensors import turn_around
-from solver.stage_costs import stage_costs
+from solver.stage_costs import stage_costs, worth_at_prices
 from solver.symmetries import renamings
 
 MAX_STATES = 20_000
@@ -75,10 +75,18 @@ class LinkIdealProgram:
         compiled: reduced for the acyclic partition, with :func:`supports`.
         order: item at each position of a topological order; loose ones may stand anywhere.
         prices: of load and memory per class, ≥ 0.
+        max_bytes: of its tables; it gives up rather than take more.
     """
 
-    def __init__(self, compiled: CompiledInstance, order: Ints, prices: tuple[Floats, Floats]) -> None:
+    def __init__(
+        self,
+        compiled: CompiledInstance,
+        order: Ints,
+        prices: tuple[Floats, Floats],
+        max_bytes: float = MAX_BYTES,
+    ) -> None:
         self.compiled = compiled
+        self._max_bytes = max_bytes
         order, num_tight = free_last(compiled, order, MAX_LOOSE)
         self._order = order
         self._counts = np.array([c.count for c in compiled.classes], dtype=np.int64)
@@ -164,7 +172,7 @@ class LinkIdealProgram:
                 prospects, first = known, min(level + 1, len(levels) - 1)
         for number, followed in levels[first:]:
             costs, ways = self._link_costs(worth, followed), self._ways._replace(holds=holds)
-            sweep = Sweep(period_ms, costs, self._graph, ways)
+            sweep = Sweep(period_ms, costs, self._graph, ways, self._max_bytes)
             is_done = sweep.reach(prospects, expired, max_steps, stop)
             if not is_done or sweep.last < 0:
                 verdict = Verdict.IMPOSSIBLE if is_done else Verdict.GAVE_UP
@@ -221,14 +229,8 @@ class LinkIdealProgram:
 
     def _values(self, period_ms: float) -> tuple[Floats, Floats]:
         """What each item is worth, by position, and what the idle devices of each state can hold within the period."""
-        compute = self._costs.compute
-        usable = compute <= period_ms * (1 + 1e-9)
-        worth = np.where(usable, np.where(usable, compute, 0.0) * self._prices[0], np.inf)
-        worth = (worth + self._prices[1] * self._costs.memory[:, None]).min(axis=1)
-        # What no device can take within the period is left to the loop to find.
-        worth = np.where(np.isfinite(worth), worth, 0.0)
-        holds = self._prices[0] * period_ms + self._prices[1] * self._costs.limits
-        holds = np.minimum(holds, [worth[column].sum() for column in usable.T])
+        worth, most = worth_at_prices(self._costs, period_ms, *self._prices)
+        holds = np.minimum(self._prices[0] * period_ms + self._prices[1] * self._costs.limits, most)
         return worth, reachable_worth(self.compiled, self._kept, holds)
 
     def _link_costs(self, worth: Floats, followed: npt.NDArray[np.bool_]) -> LinkCosts:

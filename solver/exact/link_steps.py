@@ -144,7 +144,7 @@ def step(  # noqa: C901, PLR0912, PLR0915  one loop nest, kept whole for the com
     spent: Floats,
     incoming: Floats,
     outgoing: Floats,
-    held: float,
+    held: int,
     times: Floats,
     size_of: Ints,
     ways: Ways,

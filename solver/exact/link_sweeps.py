@@ -15,7 +15,7 @@ from solver.exact.link_steps import Ways
 from solver.exact.throughput_ideals import STEPS_PER_CALL
 
 MAX_BYTES = 1_500_000_000
-"""Of the tables; the program gives up rather than take more."""
+"""Of the tables, however much there is."""
 FORTH, BACK = 1, -1
 
 
@@ -27,13 +27,15 @@ class Sweep:
         costs: what stages cost.
         graph: which items may follow which.
         ways: what can be done in each state.
+        max_bytes: of the tables.
     """
 
-    def __init__(self, period_ms: float, costs: LinkCosts, graph: IdealGraph, ways: Ways) -> None:
+    def __init__(self, period_ms: float, costs: LinkCosts, graph: IdealGraph, ways: Ways, max_bytes: float) -> None:
         self._period_ms = period_ms
         self._costs = costs
         self._graph = graph
         self._ways = ways
+        self._max_bytes = max_bytes
         self._num_items = len(costs.worth)
         self.table = table_of(1 << 12, self._num_items, len(ways.holds))
         self.labels = first_label(1 << 16)
@@ -58,7 +60,7 @@ class Sweep:
                 return True
             left -= STEPS_PER_CALL if code == PAUSED else 0
             num_bytes = sum(array.nbytes for array in (*self.table, *self.labels))
-            too_large = code in (TABLE_FULL, LABELS_FULL) and 2 * num_bytes > MAX_BYTES
+            too_large = code in (TABLE_FULL, LABELS_FULL) and 2 * num_bytes > self._max_bytes
             if code == TOO_WIDE or too_large or left <= 0 or stop[0] or expired():
                 return False
             if code == TABLE_FULL:

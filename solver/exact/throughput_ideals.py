@@ -46,12 +46,15 @@ from solver.exact.ideal_kernel import DONE, PAUSED, TABLE_FULL, TOO_WIDE, WINDOW
 from solver.exact.ideal_table import MAX_LOOSE, Table
 from solver.kernels import stop_flag
 from solver.returning_tensors import turn_around
-from solver.stage_costs import NO_LIMIT, StageCosts, scale_passes, stage_costs
+from solver.stage_costs import NO_LIMIT, StageCosts, scale_passes, stage_costs, worth_at_prices
 
 Assignment = list[tuple[int, int]]
 
 MAX_SPAN = 1024
 MAX_COUNT_STATES = 64
+MAX_IDEALS = 8_000_000
+BYTES_PER_IDEAL = 80
+"""At worst, while the table grows; some 600 MB in all."""
 MAX_CLASSES = 64
 STEPS_PER_CALL = 20_000_000
 
@@ -78,11 +81,16 @@ class Trial:
     num_steps: int = 0
 
 
+def max_ideals_within(num_bytes: float) -> int:
+    """How many ideals a program may store in so much memory."""
+    return int(min(MAX_IDEALS, num_bytes // BYTES_PER_IDEAL))
+
+
 def supports(compiled: CompiledInstance, max_count_states: int = MAX_COUNT_STATES) -> bool:
     """Whether the program covers the instance: few loose items, and classes that can be counted."""
     classes = _Classes(compiled)
     return (
-        compiled.num_devices <= np.iinfo(np.int16).max
+        classes.counts.sum() <= np.iinfo(np.int16).max
         and compiled.num_items - sum(compiled.has_forward) <= MAX_LOOSE
         and classes.num_states <= max_count_states
         and len(compiled.classes) <= MAX_CLASSES
@@ -103,7 +111,9 @@ class _Classes:
         confined = np.flatnonzero((compiled.allowed.sum(axis=1) == 1) & np.array(compiled.has_forward, dtype=bool))
         homes = compiled.allowed[confined].argmax(axis=1)
         self.anchors = np.full(number, -1, dtype=np.int64)
-        self.counts = np.array([compiled.classes[k].count for k in self.order], dtype=np.int64)
+        # No pipeline has more stages than items.
+        counts = [min(compiled.classes[k].count, compiled.num_items) for k in self.order]
+        self.counts = np.array(counts, dtype=np.int64)
         for local, k in enumerate(self.order):
             items = confined[homes == k]
             if local > 0 and compiled.classes[k].count == 1 and len(items) == 1:
@@ -234,13 +244,9 @@ class IdealProgram:
     def _priced(
         self, period_ms: float, load_prices: Floats, memory_prices: Floats, holds: Floats
     ) -> tuple[Floats, Floats]:
-        compute = self._costs.compute
-        usable = compute <= period_ms * (1 + 1e-9)
-        worth = np.where(usable, np.where(usable, compute, 0.0) * load_prices, np.inf)
-        worth = (worth + memory_prices * self._costs.memory[:, None]).min(axis=1)
-        # What no device can take within the period is left to the loop to find.
-        worth = np.where(np.isfinite(worth), worth, 0.0)
-        holds = np.minimum(holds, np.append(np.inf, [worth[column].sum() for column in usable.T[1:]]))
+        worth, most = worth_at_prices(self._costs, period_ms, load_prices, memory_prices)
+        most[0] = np.inf  # The main class is the measure of all others.
+        holds = np.minimum(holds, most)
         return (worth * (period_ms / holds[0]))[:, None], (holds * (period_ms / holds[0]))[:, None]
 
     def _assignment(self, chain: list[tuple[npt.NDArray[np.bool_], int]]) -> Assignment:

@@ -31,17 +31,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
 from ortools.sat.python import cp_model
 
 from solver.compiled import CompiledInstance, Floats, Tensor
-from solver.formulations.cpsat import SUMMED_OTHERWISE, Assignment, Scale, binary_places
+from solver.formulations.cpsat import SUMMED_OTHERWISE, Assignment, Scale, binary_places, scaled_bytes
 from solver.formulations.overlap import sums_within_period
 from solver.formulations.throughput_assignment_cpsat import AssignmentModel, Device, weighted_sum
 from solver.instance import ObjectiveKind, Partition
+from solver.pipelines import along_pipeline
 
 COST_BITS = 40
 """The price of all devices together has about so many binary places."""
@@ -135,7 +135,9 @@ class ClusterModel(AssignmentModel):
         for limit, counts_bytes in ((limits.max_moved_operators, False), (limits.max_moved_bytes, True)):
             if limit is not None:
                 terms = list(self._moves(counts_bytes=counts_bytes))
-                model.add(weighted_sum(terms) <= min(limit, sum(weight for _, weight in terms)))
+                weights, room = scaled_bytes([weight for _, weight in terms], limit)
+                if sum(weights) > room:
+                    model.add(cp_model.LinearExpr.weighted_sum([x for x, _ in terms], weights) <= room)
 
     def _moves(self, *, counts_bytes: bool) -> Any:
         compiled = self.compiled
@@ -282,14 +284,10 @@ class ClusterModel(AssignmentModel):
         compiled = self.compiled
         if compiled.partition is not Partition.ACYCLIC:
             return self.name_by_appearance(assignment)
-        following: dict[Device, set[Device]] = {device: set() for device in assignment}
-        for source, target in compiled.item_edges:
-            if assignment[source] != assignment[target]:
-                following[assignment[target]].add(assignment[source])
         new_name: dict[Device, Device] = {}
         taken = [0] * len(compiled.classes)
         ranks: dict[Device, int] = {}
-        for rank, device in enumerate(TopologicalSorter(following).static_order()):
+        for rank, device in enumerate(along_pipeline(compiled, assignment) or ()):
             new_name[device] = (device[0], taken[device[0]])
             ranks[new_name[device]] = rank
             taken[device[0]] += 1

@@ -83,14 +83,14 @@ def binary_places(value: float) -> int:
     return -((numerator & -numerator).bit_length() - 1)
 
 
-def scaled_memory(compiled: CompiledInstance, limit: int) -> tuple[list[int], int]:
-    """Needs of the items and room of a device, in units that cannot overflow.
+def scaled_bytes(needs: Sequence[int], limit: int) -> tuple[list[int], int]:
+    """What is needed here and there, and how much all that may be, in units that cannot overflow.
 
     The unit is a common divisor where there is one that does. Otherwise both are rounded down, which keeps every
     feasible placement; the verifier refuses what only the rounding lets through.
     """
-    needs = [min(need, limit + 1) for need in compiled.memory_bytes]
-    divisor = math.gcd(*compiled.memory_bytes)
+    divisor = math.gcd(*needs)
+    needs = [min(need, limit + 1) for need in needs]
     if divisor > 1 and max(needs, default=0) <= limit:
         needs, limit = [need // divisor for need in needs], limit // divisor
     shift = max(0, (sum(needs) + limit).bit_length() - MAX_MEMORY_SUM.bit_length())

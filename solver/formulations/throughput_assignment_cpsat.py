@@ -34,7 +34,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from solver.compiled import CompiledInstance
-from solver.formulations.cpsat import Assignment, Model, load_rows, scaled_memory
+from solver.formulations.cpsat import Assignment, Model, load_rows, scaled_bytes
 from solver.instance import Partition
 
 Device = tuple[int, int]
@@ -105,7 +105,7 @@ class AssignmentModel(Model):
         limit = self.compiled.classes[device[0]].memory_bytes
         if limit is None:
             return
-        needs, room = scaled_memory(self.compiled, limit)
+        needs, room = scaled_bytes(self.compiled.memory_bytes, limit)
         terms = [(self.x[item][device], need) for item, need in enumerate(needs) if device in self.x[item] and need]
         if sum(need for _, need in terms) > room:
             self.model.add(weighted_sum(terms) <= room)

@@ -29,11 +29,11 @@ Source: own; the integer program of Tarnawski et al. (2020, §4) has no order of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 
 from ortools.sat.python import cp_model
 
-from solver.formulations.cpsat import Assignment, Model, load_rows, scaled_memory
+from solver.formulations.cpsat import Assignment, Model, load_rows, scaled_bytes
+from solver.pipelines import along_pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class LadderModel(Model):
         for index, device_class in enumerate(compiled.classes):
             if device_class.memory_bytes is None:
                 continue
-            needs, room = scaled_memory(compiled, device_class.memory_bytes)
+            needs, room = scaled_bytes(compiled.memory_bytes, device_class.memory_bytes)
             if sum(needs) > room:
                 total = cp_model.LinearExpr.weighted_sum([self.x[i][stage] for i in range(len(needs))], needs)
                 self.model.add(total <= room).only_enforce_if(self.z[stage][index])
@@ -154,8 +154,10 @@ class LadderModel(Model):
                 self.model.add(total <= self.period[part]).only_enforce_if(self.z[stage][index])
 
     def hint(self, assignment: Assignment) -> None:
-        """Start from an acyclic placement; stages in the order of ``assignment`` seen along the forward edges."""
+        """Start from a placement if it is acyclic; stages in the order of ``assignment`` along the forward edges."""
         hint = self._order(assignment)
+        if hint is None:
+            return
         compiled, model = self.compiled, self.model
         for item, own in enumerate(hint.stage_of):
             for stage, x in enumerate(self.x[item]):
@@ -172,17 +174,13 @@ class LadderModel(Model):
                 model.add_hint(self.sent[t][stage], stage == home and bool(others))
                 model.add_hint(self.received[t][stage], stage in others)
 
-    def _order(self, assignment: Assignment) -> LadderHint:
+    def _order(self, assignment: Assignment) -> LadderHint | None:
         """Stage positions for the used devices, along the forward edges; the unused devices come last."""
-        compiled = self.compiled
-        used = list(dict.fromkeys(assignment))
-        following: dict[tuple[int, int], set[tuple[int, int]]] = {device: set() for device in used}
-        for source, target in compiled.item_edges:
-            if assignment[source] != assignment[target]:
-                following[assignment[target]].add(assignment[source])
-        order = list(TopologicalSorter(following).static_order())
-        every = [(index, n) for index, c in enumerate(compiled.classes) for n in range(c.count)]
-        order += [device for device in every if device not in following]
+        used = along_pipeline(self.compiled, assignment)
+        if used is None:
+            return None
+        every = [(index, n) for index, c in enumerate(self.compiled.classes) for n in range(c.count)]
+        order = used + [device for device in every if device not in set(used)]
         position = {device: stage for stage, device in enumerate(order)}
         return LadderHint(tuple(position[device] for device in assignment), tuple(index for index, _ in order))
 

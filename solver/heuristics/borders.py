@@ -12,7 +12,6 @@ Source: own; the schedule is that of textbook simulated annealing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from solver.compiled import CompiledInstance, Floats, Ints
 from solver.heuristics.bisection import ItemGraph, item_graph, rows
 from solver.heuristics.cooling import accepts, temperature
 from solver.kernels import kernel
+from solver.pipelines import along_pipeline
 from solver.stage_costs import NO_LIMIT, StageCosts, load, stage_costs
 
 Assignment = list[tuple[int, int]]
@@ -83,17 +83,21 @@ class Borders:
 
     def improve(
         self, start: Sequence[tuple[int, int]], steps: int, seed: int, stop: Ints, *, hot: bool = True
-    ) -> Assignment:
+    ) -> Assignment | None:
         """The placement with the smallest largest load met in one round; ``start`` itself at worst.
 
         Args:
-            start: an acyclic assignment.
+            start: an assignment; ``None`` is returned for one that is not acyclic.
             steps: moves that are tried.
             seed: of the moves.
             stop: ends the round when its first entry is set.
             hot: whether the stages may change beyond recognition at first.
         """
-        pipeline = self._pipeline(start)
+        used = along_pipeline(self._compiled, start)
+        if used is None:
+            return None
+        devices = [(k, number) for k, c in enumerate(self._compiled.classes) for number in range(c.count)]
+        pipeline = used + sorted(set(devices).difference(used))
         number = {device: stage for stage, device in enumerate(pipeline)}
         place = np.array([number[device] for device in start], dtype=np.int64)
         best = place.copy()
@@ -107,16 +111,6 @@ class Borders:
         spent, incoming, outgoing, loads, held = (np.zeros(num_stages) for _ in range(5))
         home, counts = np.zeros(num_tensors, dtype=np.int64), np.zeros((num_tensors, num_stages), dtype=np.int32)
         return Stages(class_of, place, home, counts, spent, incoming, outgoing, loads, held)
-
-    def _pipeline(self, start: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """All devices along the pipeline; idle ones last."""
-        before: dict[tuple[int, int], set[tuple[int, int]]] = {device: set() for device in start}
-        for source, target in self._compiled.item_edges:
-            if start[source] != start[target]:
-                before[start[target]].add(start[source])
-        used = list(TopologicalSorter(before).static_order())
-        devices = [(k, number) for k, c in enumerate(self._compiled.classes) for number in range(c.count)]
-        return used + [device for device in devices if device not in before]
 
 
 @kernel

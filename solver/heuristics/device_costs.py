@@ -9,7 +9,7 @@ import numpy as np
 
 from solver.compiled import CompiledInstance, Floats, Ints
 from solver.kernels import kernel
-from solver.stage_costs import NO_LIMIT, OVERLAP_CODES, load
+from solver.stage_costs import NO_LIMIT, OVERLAP_CODES, held_bytes, load
 
 FAR = 1e3
 """Times everything else: the time of a transfer without a route, which no method would choose."""
@@ -65,7 +65,7 @@ def device_costs(compiled: CompiledInstance, *, ordered: bool) -> DeviceCosts:
     class_of = np.array([k for k, c in enumerate(compiled.classes) for _ in range(c.count)], dtype=np.int64)
     return DeviceCosts(
         np.where(compiled.allowed[:, :, None], compute, np.inf),
-        np.array(compiled.memory_bytes, dtype=np.int64),
+        held_bytes(compiled),
         class_of,
         np.array(limits, dtype=np.int64)[class_of],
         OVERLAP_CODES[compiled.overlap],

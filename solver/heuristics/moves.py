@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from graphlib import TopologicalSorter
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from solver.heuristics.cooling import accepts, temperature
 from solver.heuristics.device_costs import DeviceCosts, Spending, carry, device_costs, recount, reload, spending
 from solver.instance import Partition
 from solver.kernels import kernel
+from solver.pipelines import along_pipeline
 
 Assignment = list[tuple[int, int]]
 
@@ -83,13 +83,10 @@ class Annealing:
 
     def _order(self, place: Ints) -> Ints:
         """The devices along the pipeline; idle ones last."""
-        following: dict[int, set[int]] = {int(device): set() for device in place}
-        if self._ordered:
-            for a, b in self._compiled.item_edges:
-                if place[a] != place[b]:
-                    following[int(place[b])].add(int(place[a]))
-        used = list(TopologicalSorter(following).static_order())
-        idle = [device for device in range(self._compiled.num_devices) if device not in following]
+        used = along_pipeline(self._compiled, place.tolist()) if self._ordered else list(dict.fromkeys(place.tolist()))
+        if used is None:
+            raise ValueError("not a pipeline")
+        idle = sorted(set(range(self._compiled.num_devices)).difference(used))
         return np.array(used + idle, dtype=np.int64)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from graphlib import TopologicalSorter
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from solver.heuristics.cooling import accepts, temperature
 from solver.heuristics.device_costs import DeviceCosts, Spending, device_costs, recount, spending
 from solver.heuristics.moves import TINIEST_MS, Assignment, period_of
 from solver.kernels import kernel
+from solver.pipelines import along_pipeline
 from solver.stage_costs import load
 
 FILLS, FILLS_PER_PAIR, FILLS_PER_ORDER = 60_000, 500, 50
@@ -63,15 +63,12 @@ class Sequences:
             return value, None
         return value, [self._device(int(number)) for number in best]
 
-    def sequence_of(self, assignment: Sequence[tuple[int, int]]) -> list[int]:
+    def sequence_of(self, assignment: Sequence[tuple[int, int]]) -> list[int] | None:
         """The devices in the order in which an acyclic assignment uses them, and then those left over."""
-        following: dict[int, set[int]] = {int(self._first[k] + n): set() for k, n in assignment}
-        place = [int(self._first[k] + n) for k, n in assignment]
-        for a, b in self._compiled.item_edges:
-            if place[a] != place[b]:
-                following[place[b]].add(place[a])
-        used = list(TopologicalSorter(following).static_order())
-        return [*used, *(number for number in range(self._compiled.num_devices) if number not in following)]
+        used = along_pipeline(self._compiled, [int(self._first[k] + n) for k, n in assignment])
+        if used is None:
+            return None
+        return used + sorted(set(range(self._compiled.num_devices)).difference(used))
 
     def _device(self, number: int) -> tuple[int, int]:
         index = int(self._costs.class_of[number])

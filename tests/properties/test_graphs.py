@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from solver import solve as conductor
+from solver import host_search
 from solver.instance import Objective, Partition, PipelineSchedule
 from solver.result import Status
 from tests.properties.enumeration import close, enumerate_optimum
@@ -27,7 +27,7 @@ def by_ideals(monkeypatch, solve):
     """Acyclic pipelines proved without any model."""
 
     def run(instance):
-        monkeypatch.setattr(conductor, "is_modelled", lambda _: False)
+        monkeypatch.setattr(host_search, "is_modelled", lambda _: False)
         result = solve(instance)
         monkeypatch.undo()
         assert result.solver.proved_by != "ladder"
@@ -41,7 +41,7 @@ def by_ladder(monkeypatch, solve):
     """Acyclic pipelines proved by the model alone."""
 
     def run(instance):
-        monkeypatch.setattr(conductor, "supports", lambda _: False)
+        monkeypatch.setattr(host_search, "supports", lambda _: False)
         result = solve(instance)
         monkeypatch.undo()
         assert result.solver.proved_by != "ideals"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from solver import solve as conductor
+from solver import host_search
 from solver.compiled import compile_instance
 from solver.exact.throughput_ideals import IdealProgram, Verdict, supports
 from solver.heuristics.orders import topological_orders
@@ -86,7 +86,7 @@ def test_ideals_and_ladder_agree_with_many_pins(solve, monkeypatch):
         results = []
         for name, value in (("is_modelled", lambda _: False), ("supports", lambda _: False)):
             with monkeypatch.context() as patch:
-                patch.setattr(conductor, name, value)
+                patch.setattr(host_search, name, value)
                 results.append(solve(instance))
         one, other = results
         assert one.status is other.status, seed

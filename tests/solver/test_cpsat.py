@@ -77,11 +77,11 @@ def test_the_smallest_and_the_largest_numbers():
 
 def memory(needs, limit):
     instance = make([op(f"o{i}", 1.0, need) for i, need in enumerate(needs)], (), [gpus(1, limit)])
-    return cpsat.scaled_memory(compile_instance(instance), limit)
+    return cpsat.scaled_bytes(compile_instance(instance).memory_bytes, limit)
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_scaled_memory_keeps_every_set_that_fits(seed):
+def test_scaled_bytes_keep_every_set_that_fits(seed):
     source = random.Random(seed)
     unit = source.choice([1, 7, 2**20, 2**40])
     high = source.choice([3, 10, 2**53 // unit])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 
+import numpy as np
 import pytest
 
-from solver import memory_watch
-from solver import solve as conductor
+from solver import host_search, memory_watch
 from solver.compiled import compile_instance
-from solver.exact.throughput_ideals import IdealProgram, Verdict
+from solver.exact.link_ideals import LinkIdealProgram
+from solver.exact.throughput_ideals import IdealProgram, Verdict, max_ideals_within
 from solver.formats import native
 from solver.heuristics.orders import topological_orders
 from solver.instance import Edge, Partition, Request, SolverOptions
@@ -56,7 +58,7 @@ def test_a_limit_passed_on_the_way_ends_the_search(solve, partition, monkeypatch
     """With an hour to go, the test would run into its own limit if the watch were not heard."""
     looks = iter([0] * 12)
     monkeypatch.setattr(memory_watch, "resident_bytes", lambda: next(looks, PLENTY + 1))
-    monkeypatch.setattr(conductor, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(host_search, "room_bytes", lambda _: math.inf)
     result = solve(hard(partition), time_limit_s=3600.0, memory_limit_bytes=PLENTY)
     assert result.status is Status.FEASIBLE
     assert result.stop_reason is StopReason.MEMORY_LIMIT
@@ -68,7 +70,8 @@ def test_a_limit_that_is_not_reached_changes_nothing(solve):
     assert result.stop_reason is StopReason.PROVED
 
 
-def test_ideals_beyond_the_room_are_handed_over():
+def many_ideals():
+    """Compiled, with an order, and a period at which tens of thousands of ideals can be reached."""
     source = random.Random(0)
     operators = ops(**{f"o{i}": source.uniform(1, 2) for i in range(26)})
     data = [
@@ -77,11 +80,32 @@ def test_ideals_beyond_the_room_are_handed_over():
         for b in range(a + 8, 26, 5)
     ]
     reduced = compile_instance(make(operators, data, [gpus(5)]))
-    order = next(topological_orders(reduced, 0))
     period = 1.8 * sum(operator.compute_time_ms["gpu"] for operator in operators) / 5
+    return reduced, next(topological_orders(reduced, 0)), period
+
+
+def test_ideals_beyond_the_room_are_handed_over():
+    reduced, order, period = many_ideals()
     trial = IdealProgram(reduced, order, 20_000).try_period(period, lambda: False)
     assert trial.verdict is Verdict.GAVE_UP
     assert trial.num_ideals <= 20_000
+
+
+def test_so_are_those_of_the_program_over_links():
+    reduced, order, period = many_ideals()
+    prices = np.ones(1), np.zeros(1)
+    verdicts = {}
+    for room in (0.0, math.inf):
+        program = LinkIdealProgram(reduced, order, prices, room)
+        verdicts[room] = program.try_period(period, lambda: False, math.inf, np.zeros(1, dtype=np.int64)).verdict
+    assert verdicts == {0.0: Verdict.GAVE_UP, math.inf: Verdict.REACHED}
+
+
+def test_the_room_is_what_the_limit_leaves(monkeypatch):
+    monkeypatch.setattr(memory_watch, "resident_bytes", lambda: 600)
+    assert memory_watch.room_bytes(None) == math.inf
+    assert (memory_watch.room_bytes(1000), memory_watch.room_bytes(500)) == (400, 0)
+    assert max_ideals_within(math.inf) > max_ideals_within(10**6) > max_ideals_within(0) == 0
 
 
 def test_the_document_carries_the_limit():

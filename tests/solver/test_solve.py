@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from solver import host_search
 from solver import solve as conductor
 from solver.exact import throughput_ideals
 from solver.instance import (
@@ -160,7 +161,7 @@ def test_the_report_tells_how_to_repeat_it(solve):
 
 def test_a_method_that_lies_is_distrusted_and_its_claim_not_used(monkeypatch):
     """A bound above a verified placement: the answer stands, the claim does not."""
-    monkeypatch.setattr(conductor, "bound_period", lambda _: 100.0)
+    monkeypatch.setattr(host_search, "bound_period", lambda _: 100.0)
     result = conductor.solve(make(ops(a=2.0, b=3.0), edges(ab=0.5)))
     assert "bounds" in result.solver.distrusted
     assert result.solver.proved_by != "bounds"
@@ -217,6 +218,11 @@ def test_a_stop_is_heard_within_one_ideal_too(solve, monkeypatch, partition):
     result = solve(instance, stop=stop, time_limit_s=3600.0)
     assert result.stop_reason is StopReason.CANCELLED
     assert set(listed) == {1}  # the empty one, where it starts
+
+
+def test_no_more_devices_count_than_there_are_operators(solve):
+    result = solve(make(ops(a=2.0, b=3.0, c=4.0), edges(ab=0.5, bc=0.5), [gpus(65_535)]))
+    assert (result.status, result.objective_value) == (Status.OPTIMAL, 4.5)
 
 
 @pytest.mark.parametrize("partition", Partition)
