@@ -99,7 +99,7 @@ def test_larger_graphs_solved_with_and_without(solve, partition, monkeypatch):
         instance = with_small_costs(mirrored(shaped(shape, seed, num_devices=2), seed, twins=0.8), seed)
         instance = replace(instance, objective=Objective(partition=partition))
         with monkeypatch.context() as patch:
-            patch.setattr("solver.solve.absorb", lambda compiled, _: compiled)
+            patch.setattr("solver.host_search.absorb", lambda compiled, _: compiled)
             without = solve(instance, time_limit_s=1.0)
         within = solve(instance, time_limit_s=1.0)
         for one, other in ((within, without), (without, within)):
