@@ -234,9 +234,10 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class SolverOptions:
-    """How long and how hard to try. ``workers=None`` uses every core; one worker and a fixed seed are deterministic.
+    """How long and how hard to try. ``workers=None`` uses every core.
 
-    ``memory_limit_bytes`` is what the whole process may hold before the search ends with what it has.
+    One worker and a fixed seed repeat themselves, but for what the time limit, or the part of it that a method gets,
+    cuts off. ``memory_limit_bytes`` is what the whole process may hold before the search ends with what it has.
     """
 
     time_limit_s: float = 30.0

@@ -42,7 +42,7 @@ def by_ladder(monkeypatch, solve):
 
     def run(instance):
         monkeypatch.setattr(host_search, "supports", lambda _: False)
-        result = solve(instance)
+        result = solve(instance, time_limit_s=120.0)
         monkeypatch.undo()
         assert result.solver.proved_by != "ideals"
         return result
