@@ -213,7 +213,7 @@ def main():
     arguments = parser.parse_args()
     sound = True
     with tempfile.TemporaryDirectory(prefix="placewright-load-") as folder:
-        with LiveServer(folder, SLOTS=os.cpu_count(), HEARTBEAT_INTERVAL_S=5) as live:
+        with LiveServer(folder, SLOTS=os.cpu_count(), HEARTBEAT_INTERVAL_S=5, STOP_GRACE_S=3) as live:
             measure_status(live)
             measure_cancel(live)
             sound &= measure_streams(live)
